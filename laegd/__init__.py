@@ -1,0 +1,1 @@
+"""laegd: offloading plans with certified gaps for low-altitude networks."""

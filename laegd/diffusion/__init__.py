@@ -1,0 +1,1 @@
+"""L5: hybrid diffusion in JAX; knows no network."""

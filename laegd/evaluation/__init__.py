@@ -1,0 +1,1 @@
+"""L8: trained models as solvers, and comparisons."""

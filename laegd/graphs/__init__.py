@@ -1,0 +1,1 @@
+"""L3: instances as graph tensors, and data sets."""

@@ -1,0 +1,1 @@
+"""L1: the optimisation problem in NumPy."""

@@ -1,0 +1,1 @@
+"""L0: network physics in NumPy; no learning."""

@@ -1,0 +1,1 @@
+"""L2: exact and heuristic solvers in NumPy."""
