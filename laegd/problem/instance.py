@@ -9,7 +9,7 @@ the deadline (the text of [1] says "exceeds", its constraint C5 needs "meets").
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -170,10 +170,15 @@ class Plan:
     cost: float
     feasible: bool
     seconds: float = 0.0
+    """Time to make the plan; in a batch, the batch's time divided by its size."""
     lower_bound: float | None = None
     """No plan of the instance costs less than this; None: not known."""
     unserved: tuple[str, ...] = ()
     """Users that are proved not to be servable together; empty for a feasible plan."""
+    model_seconds: float = 0.0
+    """Part of `seconds` that a network took; 0 for solvers without one."""
+    decode_seconds: float = 0.0
+    """Part of `seconds` that turning samples into plans took; 0 for solvers without samples."""
 
     @cached_property
     def gap(self) -> float | None:
@@ -183,6 +188,7 @@ class Plan:
         return max(0.0, (self.cost - self.lower_bound) / self.cost) if self.cost > 0 else 0.0
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Anything that plans: exact, heuristic or learned."""
 

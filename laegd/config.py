@@ -1,0 +1,166 @@
+"""The settings of one experiment: the layers' own settings composed, read from TOML, overridden on the command line.
+
+TOML holds only what differs from the defaults; an unknown key is an error that lists the known ones.
+"""
+
+import dataclasses
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from laegd.decoding import DecodeConfig
+from laegd.diffusion.ddim import SamplerConfig
+from laegd.diffusion.schedules import DiffusionConfig
+from laegd.graphs.dataset import Recipe
+from laegd.models.denoiser import ModelConfig
+from laegd.scenario.generator import ScenarioConfig
+from laegd.scenario.scenario import require
+
+Settings = typing.TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which instances a model learns from, and on which it is watched. Test sets never stand here."""
+
+    train: tuple[Recipe, ...] = (Recipe("gs3_gu7_au5", 8000, seed=1),)
+    """Training sets, one scale each; steps take them in turn."""
+    validation: tuple[Recipe, ...] = (Recipe("gs3_gu7_au5", 250, seed=2),)
+    """Validation sets; the best checkpoint has the lowest mean cost ratio on them."""
+
+    def __post_init__(self) -> None:
+        require(len(self.train) > 0, "data.train", "at least one data set", self.train, "Add a [[data.train]] table.")
+        for recipe in (*self.train, *self.validation):
+            require(recipe.labels != "none", "data.labels", "exact or mcmf", recipe.labels, "Training needs labels.")
+        streams = {(recipe.scale, recipe.seed) for recipe in self.train}
+        for recipe in self.validation:
+            shared = (recipe.scale, recipe.seed) in streams
+            require(not shared, "data.validation.seed", "a seed that no training set has", recipe.seed, "Change it.")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of the training loop."""
+
+    steps: int = 6000
+    """Optimiser steps."""
+    batch_size: int = 128
+    """Graphs per step, over all devices."""
+    learning_rate: float = 1e-3
+    """Peak learning rate; reached after the warm-up, then a cosine down to a hundredth of it."""
+    warmup_steps: int = 200
+    """Steps of linear warm-up."""
+    weight_decay: float = 1e-4
+    """AdamW's."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient."""
+    ema_decay: float = 0.995
+    """Decay of the moving average of the parameters, with which plans are made."""
+    seed: int = 0
+    """Seed of parameters, batches and noise."""
+    log_every: int = 50
+    """Steps between two lines of metrics."""
+    validate_every: int = 1000
+    """Steps between two validations; each is followed by a checkpoint."""
+    validation_samples: int = 8
+    """Samples N per validation instance."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "validate_every", "validation_samples"):
+            value = getattr(self, name)
+            require(value >= 1, f"training.{name}", "at least 1", value, "Correct it.")
+        require(self.warmup_steps >= 0, "training.warmup_steps", "at least 0", self.warmup_steps, "Correct it.")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            require(0 < value < float("inf"), f"training.{name}", "a finite number above 0", value, "Correct it.")
+        require(self.weight_decay >= 0, "training.weight_decay", "at least 0", self.weight_decay, "Use 0 for none.")
+        require(0 <= self.ema_decay < 1, "training.ema_decay", "0 <= decay < 1", self.ema_decay, "Use 0.995.")
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """All settings of a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    """The forward process."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """The reverse process."""
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    """From samples to plans."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Training and validation sets."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The training loop."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the resolved settings as JSON values."""
+        return msgspec.to_builtins(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "ExperimentConfig":
+        """Builds settings from JSON or TOML values; raises ValueError that names the bad key."""
+        return _convert(values, ExperimentConfig)
+
+
+def _convert(values: dict[str, Any], settings: type[Settings]) -> Settings:
+    _check_keys(values, settings, "")
+    try:
+        return msgspec.convert(values, settings)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"config: {error}. Correct that setting.") from error
+
+
+def _check_keys(value: Any, annotation: Any, path: str) -> None:
+    """Raises at the first key that no settings class has; lists the known ones."""
+    if isinstance(value, (list, tuple)):
+        for position, item in enumerate(value):
+            _check_keys(item, (typing.get_args(annotation) or (None,))[0], f"{path}[{position}]")
+    if not isinstance(value, dict) or not dataclasses.is_dataclass(annotation):
+        return
+    hints = typing.get_type_hints(annotation)
+    for key, item in value.items():
+        name = f"{path}.{key}".lstrip(".")
+        require(key in hints, name, f"one of {', '.join(hints)}", key, "Correct the key's spelling.")
+        _check_keys(item, hints[key], name)
+
+
+def load_config(path: Path, overrides: typing.Sequence[str] = ()) -> ExperimentConfig:
+    """Reads a TOML file and applies overrides such as `training.steps=500`; values are TOML, bare words are strings."""
+    values = _read_toml(path)
+    for override in overrides:
+        _override(values, override)
+    return ExperimentConfig.from_dict(values)
+
+
+def load_scenario_config(path: Path) -> ScenarioConfig:
+    """Reads scenario settings from a TOML file."""
+    return _convert(_read_toml(path), ScenarioConfig)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: Expected a readable TOML file, got: {error}. Name one of configs/.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: Expected TOML, got: {error}. Correct that line.") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    require(bool(equals and key), "--set", "key=value, such as training.steps=500", override, "Correct it.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        require(isinstance(values, dict), "--set", f"a table at {table}", override, "Set lists of tables in the file.")
+    values[last] = value

@@ -1,0 +1,66 @@
+"""The sampler: noise to beliefs and shares in a few jumps, bits and shares together.
+
+Source: [1] GADSG, Algorithm 2, with DDIM's jumps for the shares and the exact posterior for the bits.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from laegd.diffusion.categorical import posterior, uniforms
+from laegd.diffusion.gaussian import ddim_step, normals, predict_y0, to_share
+from laegd.diffusion.loss import DenoiseFn
+from laegd.diffusion.schedules import Schedule, stride
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Settings of the sampler."""
+
+    num_steps: int = 5
+    """Jumps from noise to data, one network call each; Table III."""
+    eta: float = 0.0
+    """Noise of the shares' steps: 0 is DDIM, 1 is DDPM's posterior."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"sampler.num_steps: Expected at least 1 step, got {self.num_steps}. Use 5.")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"sampler.eta: Expected a number from 0 to 1, got {self.eta}. Use 0.")
+
+
+class Sample(NamedTuple):
+    """What the sampler ends with."""
+
+    belief: Float[Array, "batch *edge"]  # P(x_0 = 1)
+    share: Float[Array, "batch *edge"]  # in [0, 1]
+
+
+def sample(
+    denoise: DenoiseFn, keys: Array, graph: Any, edge_shape: tuple[int, ...], schedule: Schedule, config: SamplerConfig
+) -> Sample:
+    """Draws one sample per key; the same key gives the same sample whatever else is in the batch."""
+    batch = keys.shape[0]
+
+    def keys_at(stage: int) -> tuple[Array, Array]:
+        both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, stage)))(keys)
+        return both[:, 0], both[:, 1]
+
+    key_x, key_y = keys_at(0)
+    xt = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32)
+    yt = normals(key_y, edge_shape)
+    belief, y0 = xt, yt
+    for stage, (t, s) in enumerate(stride(schedule.num_steps, config.num_steps), start=1):
+        steps = jnp.full((batch,) + (1,) * len(edge_shape), t)
+        logits, eps = denoise(xt, yt, steps, graph)
+        belief = jax.nn.softmax(logits)[..., 1]
+        y0 = predict_y0(yt, eps, t, schedule)
+        if s > 0:
+            key_x, key_y = keys_at(stage)
+            xt = (uniforms(key_x, edge_shape) < posterior(xt, belief, t, s, schedule)).astype(jnp.float32)
+            noise = normals(key_y, edge_shape) if config.eta > 0 else jnp.zeros_like(yt)
+            yt = ddim_step(yt, y0, noise, t, s, schedule, config.eta)
+    return Sample(belief, to_share(y0))

@@ -1,0 +1,203 @@
+"""A trained network as a solver, and the same solver with chance in the network's place.
+
+Samples, decoding and local search run batched on all devices in float32; the chosen assignments are priced and checked on the
+host in float64. Where no sample of an instance decodes to a feasible plan, a complete search places the users that must
+offload, or proves that no plan exists.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from laegd.decoding import DecodeConfig, problem_of
+from laegd.diffusion.ddim import SamplerConfig
+from laegd.diffusion.schedules import stride
+from laegd.graphs.encode import Normalisation, encode
+from laegd.problem.allocation import optimal_shares
+from laegd.problem.feasibility import conflict, pack
+from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
+from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
+from laegd.scenario.scenario import require
+from laegd.solvers.exact import lower_bound
+from laegd.training.checkpoint import Checkpoints, Loaded
+from laegd.training.parallel import join, pad_batch, split
+from laegd.training.step import Belief, PlanInput, make_decoder, make_random_sampler, make_sampler
+
+EDGES_PER_BATCH = 2**16  # samples x users x servers at a time on one device: tens of megabytes of hidden state
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """How many samples are drawn, and how they become plans."""
+
+    num_samples: int = 8
+    """Samples N per instance; the best one is kept."""
+    sampler: SamplerConfig = SamplerConfig()
+    """The reverse process."""
+    decode: DecodeConfig = DecodeConfig()
+    """From samples to plans."""
+    seed: int = 0
+    """Seed of the samples; instance i of a call draws from the stream (seed, i)."""
+    certify: bool = False
+    """Adds a lower bound to each plan, hence its certified gap; that time is not part of the plan's seconds."""
+
+    def __post_init__(self) -> None:
+        require(self.num_samples >= 1, "num_samples", "at least 1", self.num_samples, "Use 8.")
+        require(0 <= self.seed < 2**32, "seed", "a seed from 0 to 2^32 - 1", self.seed, "Use 0.")
+
+
+@dataclass(frozen=True)
+class GADSG:
+    """A trained network as a `Solver`; `loaded=None` is the random-belief ablation, with the same decoding."""
+
+    loaded: Loaded | None
+    settings: PlanConfig = PlanConfig()
+    name: str = "gadsg"
+
+    def __post_init__(self) -> None:
+        if self.loaded is not None:
+            stride(self.loaded.config.diffusion.num_steps, self.settings.sampler.num_steps)
+
+    def with_settings(self, **changes: object) -> "GADSG":
+        """Returns the same network with other plan settings, such as `num_samples=32`."""
+        return replace(self, settings=replace(self.settings, **changes))  # pyright: ignore[reportArgumentType]
+
+    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+        """Plans instances of any scales; those of one scale share batches."""
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        if isinstance(instances, InstanceBatch):
+            by_shape[instances.costs.covered.shape[1:]] = list(range(len(instances)))
+        else:
+            for position, instance in enumerate(instances):
+                by_shape[instance.num_users, instance.num_servers].append(position)
+        plans: dict[int, Plan] = {}
+        for positions in by_shape.values():
+            one_scale = instances if len(by_shape) == 1 else [instances[position] for position in positions]
+            batch = InstanceBatch.stack(one_scale) if positions else []
+            for first in range(0, len(positions), size := self._batch_size(batch)):
+                numbers = np.array(positions[first : first + size], dtype=np.int32)
+                found = self._solve_batch(batch[first : first + size], numbers, size)
+                plans.update(zip(numbers.tolist(), found, strict=True))
+        return [plans[position] for position in range(len(instances))]
+
+    def _batch_size(self, batch: InstanceBatch) -> int:
+        """Instances per call of the compiled programs: a power of two, so that few are ever compiled."""
+        num_devices = jax.local_device_count()
+        edges = max(int(np.prod(batch.costs.covered.shape[1:])), 1) * self.settings.num_samples
+        largest = max(EDGES_PER_BATCH // edges, 1)
+        per_device = min(2 ** int(np.log2(largest)), 2 ** int(np.ceil(np.log2(-(-len(batch) // num_devices)))))
+        return per_device * num_devices
+
+    def _solve_batch(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], size: int) -> list[Plan]:
+        start = time.perf_counter()
+        if 0 in batch.costs.covered.shape:  # no users or no servers: nothing to sample
+            belief = np.zeros(batch.costs.covered.shape)
+            server = np.full(belief.shape[:2], LOCAL)
+            decoded = _Decoded(server, np.zeros(server.shape), np.zeros(len(batch), bool), belief, 0.0, 0.0)
+        else:
+            decoded = self._decode(batch, numbers, size)
+        feasible = decoded.feasible & is_feasible(batch.costs, decoded.server, decoded.share)
+        cost = plan_cost(batch.costs, decoded.server, decoded.share)
+        times = {
+            "seconds": (time.perf_counter() - start) / len(batch),
+            "model_seconds": decoded.model_seconds / len(batch),
+            "decode_seconds": decoded.decode_seconds / len(batch),
+        }
+        plans = []
+        for i, instance in enumerate(batch):
+            if feasible[i]:
+                plan = Plan(self.name, decoded.server[i], decoded.share[i], float(cost[i]), True, **times)
+            else:
+                plan = replace(self._search(instance, decoded.belief[i]), **times)
+            if self.settings.certify and plan.feasible:
+                plan = replace(plan, lower_bound=min(lower_bound(instance), plan.cost))
+            plans.append(plan)
+        return plans
+
+    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], size: int) -> "_Decoded":
+        """Samples and decodes on the devices, then makes the shares exact in float64."""
+        num_devices = jax.local_device_count()
+        settings = self.settings
+        normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
+        inputs = PlanInput(encode(batch, normalisation), jax.device_get(problem_of(batch.costs)), numbers)
+        inputs = split(pad_batch(inputs, size), num_devices)
+        start = time.perf_counter()
+        belief = jax.block_until_ready(self._draw(inputs))
+        drawn = time.perf_counter()
+        best = join(make_decoder(settings.decode)(None, (belief, inputs.problem)))
+        decoded = time.perf_counter()
+        count = len(batch)
+        server = best.server[:count].astype(np.int64)
+        if settings.decode.allocation == "optimal":
+            share = optimal_shares(batch.costs, server)
+        else:
+            share = exact_shares(batch.costs, server, best.share[:count].astype(np.float64))
+        feasible = best.feasible[:count]
+        mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
+        return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
+
+    def _draw(self, inputs: PlanInput) -> Belief:
+        settings, seed = self.settings, np.uint32(self.settings.seed)
+        if self.loaded is None:
+            return make_random_sampler(settings.num_samples)(seed, inputs)
+        config = self.loaded.config
+        draw = make_sampler(config.model, config.diffusion, settings.sampler, settings.num_samples)
+        return draw((self.loaded.params, seed), inputs)
+
+    def _search(self, instance: Instance, belief: Float[np.ndarray, "user server"]) -> Plan:
+        """Places the users that must offload by complete search, the others locally."""
+        server = pack(instance.costs, belief)
+        if server is None:
+            names = tuple(instance.user_ids[u] for u in conflict(instance.costs))
+            return infeasible_plan(instance, self.name, names)
+        return make_plan(instance, server, self.name)
+
+
+class _Decoded(NamedTuple):
+    server: Int[np.ndarray, "instance user"]
+    share: Float[np.ndarray, "instance user"]
+    feasible: Bool[np.ndarray, "instance"]
+    belief: Float[np.ndarray, "instance user server"]  # mean over samples
+    model_seconds: float
+    decode_seconds: float
+
+
+def exact_shares(
+    costs: Costs, server: Int[np.ndarray, "instance user"], share: Float[np.ndarray, "instance user"]
+) -> Float[np.ndarray, "instance user"]:
+    """Makes shares that obey the constraints in float32 obey them in float64: what lies above the floors is scaled down."""
+    num_servers = costs.covered.shape[-1]
+    taken = server[..., None] == np.arange(num_servers)  # [instance, user, server]
+    floor = (taken * costs.min_share).sum(-1)
+    extra = np.where(server == LOCAL, 0.0, np.maximum(share - floor, 0.0))
+    room = np.maximum(1.0 - (taken * costs.min_share).sum(1), 0.0)  # [instance, server]
+    wanted = (taken * extra[..., None]).sum(1)
+    scale = np.minimum(1.0, room / np.where(wanted > 0, wanted, 1.0))
+    return np.where(server == LOCAL, 0.0, floor + extra * (taken * scale[:, None]).sum(-1))
+
+
+def load(run: Path | str, which: str = "best", **settings: object) -> GADSG:
+    """Loads a trained network from its run folder as a solver whose plans carry certified gaps.
+
+    Args:
+        run: Folder that `laegd train` filled.
+        which: "best" (by validation) or "last" checkpoint.
+        settings: Fields of `PlanConfig`, such as num_samples=32; sampler and decoding are the run's unless given.
+    """
+    checkpoints = Checkpoints(Path(run))
+    loaded = checkpoints.load(which)
+    checkpoints.close()
+    defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
+    return GADSG(loaded, replace(defaults, **settings))  # pyright: ignore[reportArgumentType]
+
+
+def random_belief(settings: PlanConfig = PlanConfig()) -> GADSG:
+    """Returns the ablation: the same decoding of uniform random beliefs, so that a reader sees what the network adds."""
+    return GADSG(None, settings, name="random-belief")

@@ -1,0 +1,335 @@
+"""Labelled data sets: a folder of shards and a manifest.
+
+Instances are drawn and labelled in blocks of `BLOCK`, block k from the random stream (seed, k), so any machine can make any
+block and the bytes are the same. A block is one shard file and tells what it is; the manifest is written when all are there.
+"""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from jaxtyping import Float, Int
+
+from laegd.problem.feasibility import packable
+from laegd.problem.instance import InstanceBatch, Plan, Solver
+from laegd.scenario.files import write_atomically
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.scenario.scenario import Nodes, ScenarioBatch, require
+from laegd.solvers.exact import ExactSolver
+from laegd.solvers.mcmf import MCMFSolver
+
+DATASET_FORMAT = "laegd-dataset/1"
+BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilobytes
+MAX_REDRAWS = 100  # rounds of redrawing infeasible instances before the settings are called hopeless
+
+LabelMethod = Literal["exact", "mcmf", "none"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a data set is made from; the same recipe gives the same bytes."""
+
+    scale: str
+    count: int
+    seed: int
+    labels: LabelMethod = "exact"
+    scenario: ScenarioConfig = ScenarioConfig()
+
+    def __post_init__(self) -> None:
+        Scale.parse(self.scale)
+        require(self.count >= 1, "count", "at least 1 instance", self.count, "Use 2000.")
+        require(self.seed >= 0, "seed", "a seed of at least 0", self.seed, "Use 0.")
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of shards."""
+        return -(-self.count // BLOCK)
+
+    def block_count(self, block: int) -> int:
+        """Number of instances in a shard."""
+        return min(BLOCK, self.count - block * BLOCK)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what the bytes of a whole block depend on: everything but the count."""
+        return {key: value for key, value in msgspec.to_builtins(self).items() if key != "count"}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Instances with their labels."""
+
+    scenarios: ScenarioBatch
+    instances: InstanceBatch
+    server: Int[np.ndarray, "instance user"]  # index of the server, -1 local
+    share: Float[np.ndarray, "instance user"]
+    cost: Float[np.ndarray, "instance"]  # nan without labels
+    lower_bound: Float[np.ndarray, "instance"]  # nan where the label method proves none
+
+    def __len__(self) -> int:
+        return len(self.cost)
+
+
+def draw_feasible(config: ScenarioConfig, scale: Scale, count: int, rng: np.random.Generator) -> tuple[ScenarioBatch, int]:
+    """Draws networks that have a feasible plan; returns them and the number of redrawn ones."""
+    batch = draw(config, scale, count, rng)
+    redrawn = 0
+    for _ in range(MAX_REDRAWS):
+        bad = np.flatnonzero(~packable(InstanceBatch.from_scenarios(batch).costs))
+        if len(bad) == 0:
+            return batch, redrawn
+        redrawn += len(bad)
+        fresh = draw(config, scale, len(bad), rng)
+        nodes = Nodes(*(values.copy() for values in batch.nodes))
+        for old, new in zip(nodes, fresh.nodes, strict=True):
+            old[bad] = new
+        batch = ScenarioBatch(batch.channel, batch.chip_energy_factor, nodes)
+    raise ValueError(
+        f"scenario: Expected settings under which networks of {scale} have a plan, got {len(bad)} of {count} without one "
+        f"after {MAX_REDRAWS} redraws. Raise deadline_s or the capacities, or lower the number of users."
+    )
+
+
+def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
+    solver: Solver | None = {"exact": ExactSolver(), "mcmf": MCMFSolver(), "none": None}[method]
+    return None if solver is None else solver.solve(instances)
+
+
+def make_block(recipe: Recipe, block: int) -> bytes:
+    """Draws and labels one shard and returns its file's bytes (npz)."""
+    rng = np.random.default_rng([recipe.seed, block])
+    # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
+    scenarios, redrawn = draw_feasible(recipe.scenario, Scale.parse(recipe.scale), BLOCK, rng)
+    keep = recipe.block_count(block)
+    scenarios = ScenarioBatch(
+        scenarios.channel, scenarios.chip_energy_factor, Nodes(*(values[:keep] for values in scenarios.nodes))
+    )
+    plans = _label(recipe.labels, InstanceBatch.from_scenarios(scenarios))
+    users = scenarios.nodes.user_is_aerial.shape
+    nan = np.full(keep, np.nan)
+    labels = {
+        "server": np.stack([plan.server for plan in plans]).astype(np.int16) if plans else np.full(users, -1, np.int16),
+        "share": np.stack([plan.share for plan in plans]) if plans else np.zeros(users),
+        "cost": np.array([plan.cost for plan in plans]) if plans else nan,
+        "lower_bound": np.array([np.nan if p.lower_bound is None else p.lower_bound for p in plans]) if plans else nan,
+    }
+    about = {"format": DATASET_FORMAT, "recipe": recipe.identity(), "block": block, "redrawn": redrawn}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, about=np.array(json.dumps(about, sort_keys=True)), **scenarios.nodes._asdict(), **labels)
+    return buffer.getvalue()
+
+
+def shard_name(block: int) -> str:
+    """File name of a block."""
+    return f"shard-{block:05d}.npz"
+
+
+def _read_shard(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns what the shard says of itself and its arrays; raises ValueError that names a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(str(arrays.pop("about")))
+        assert set(arrays) == {*Nodes._fields, "server", "share", "cost", "lower_bound"}
+        return about, arrays
+    except FileNotFoundError:
+        raise ValueError(f"{path}: Expected a shard, got no file. Run the same `laegd generate` again.") from None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, AssertionError, zipfile.LargeZipFile) as error:
+        raise ValueError(f"{path}: Expected a whole shard, got a damaged file ({error}). Delete it and generate again.") from error
+    except Exception as error:  # zlib.error and struct.error have no common base with the above
+        raise ValueError(f"{path}: Expected a whole shard, got a damaged file ({error}). Delete it and generate again.") from error
+
+
+def _check_shard(path: Path, recipe: Recipe, block: int) -> int:
+    """Checks that a shard is whole and of this recipe; returns its number of redrawn instances."""
+    about, arrays = _read_shard(path)
+    identity = recipe.identity()
+    require(
+        about.get("recipe") == identity and about.get("block") == block,
+        str(path),
+        "a shard of the same scale, settings, labels and seed",
+        {key: value for key, value in about.get("recipe", {}).items() if value != identity.get(key)},
+        "Choose another folder, or delete this one.",
+    )
+    expected = recipe.block_count(block)
+    require(len(arrays["cost"]) == expected, str(path), f"{expected} instances", len(arrays["cost"]), "Delete it.")
+    return about["redrawn"]
+
+
+def generate(
+    recipe: Recipe,
+    folder: Path,
+    shard: tuple[int, int] = (1, 1),
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> bool:
+    """Makes the data set, or part i of n of it; continues where an earlier run stopped.
+
+    Args:
+        recipe: What to make.
+        folder: Where; shards of the same recipe are kept, of another one refused.
+        shard: (i, n), 1 <= i <= n: make every n-th block, beginning with the i-th.
+        workers: Processes; 1 works in this one.
+        progress: Called with the instances done and asked for.
+
+    Returns:
+        Whether the data set is complete, that is, whether the manifest is written.
+    """
+    index, parts = shard
+    require(1 <= index <= parts, "shard", "i/n with 1 <= i <= n", f"{index}/{parts}", "Count from 1.")
+    blocks = list(range(index - 1, recipe.num_blocks, parts))
+    total = sum(recipe.block_count(block) for block in blocks)
+    present = [block for block in blocks if (folder / shard_name(block)).exists()]
+    for block in present:
+        _check_shard(folder / shard_name(block), recipe, block)
+    done = sum(recipe.block_count(block) for block in present)
+    progress(done, total)
+    for block, content in _make_blocks(recipe, [block for block in blocks if block not in set(present)], workers):
+        write_atomically(folder / shard_name(block), content)
+        done += recipe.block_count(block)
+        progress(done, total)
+    if not all((folder / shard_name(block)).exists() for block in range(recipe.num_blocks)):
+        return False
+    _write_manifest(recipe, folder)
+    return True
+
+
+def _make_blocks(recipe: Recipe, blocks: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:
+    if workers == 1 or len(blocks) < 2:
+        yield from ((block, make_block(recipe, block)) for block in blocks)
+        return
+    # Spawned, not forked: a fork of a process with JAX's threads can hang.
+    with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        queue = list(reversed(blocks))
+        running = {}
+        try:
+            while queue or running:
+                while queue and len(running) < 2 * workers:
+                    block = queue.pop()
+                    running[pool.submit(make_block, recipe, block)] = block
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_manifest(recipe: Recipe, folder: Path) -> None:
+    shards = []
+    for block in range(recipe.num_blocks):
+        path = folder / shard_name(block)
+        redrawn = _check_shard(path, recipe, block)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
+    settings = msgspec.to_builtins(recipe)
+    manifest = {
+        "format": DATASET_FORMAT,
+        **{key: settings[key] for key in ("scale", "count", "seed", "labels")},
+        "redrawn": sum(entry["redrawn"] for entry in shards),
+        "scenario": settings["scenario"],
+        "versions": {name: version(name) for name in ("laegd", "numpy", "scipy", "highspy", "networkx")},
+        "shards": shards,
+    }
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+
+
+class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A shard as the manifest names it."""
+
+    file: str
+    count: int
+    redrawn: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`manifest.json`."""
+
+    format: Literal["laegd-dataset/1"]
+    scale: str
+    count: int
+    seed: int
+    labels: LabelMethod
+    redrawn: int
+    """Instances without a feasible plan that were drawn again, in whole blocks."""
+    scenario: ScenarioConfig
+    versions: dict[str, str]
+    shards: tuple[ShardEntry, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on disk; shards are read, and checked against their hashes, when asked for."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    """First 16 hexadecimal digits of the manifest's SHA-256: names the data in results."""
+
+    @staticmethod
+    def open(folder: Path) -> "Dataset":
+        """Opens a data set; raises ValueError where the folder holds none or its manifest is bad."""
+        path = folder / "manifest.json"
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"{path}: Expected a finished data set, got: {error.strerror}. Make it with `laegd generate`, all shards."
+            ) from error
+        try:
+            manifest = msgspec.json.decode(text, type=Manifest)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{path}: Expected a {DATASET_FORMAT} manifest, got: {error}. Generate it again.") from error
+        return Dataset(folder, manifest, hashlib.sha256(text).hexdigest()[:16])
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the data set was made from."""
+        m = self.manifest
+        return Recipe(m.scale, m.count, m.seed, m.labels, m.scenario)
+
+    def read(self, shard: int) -> Labelled:
+        """Reads one shard; raises ValueError that names it where it is missing, damaged or altered."""
+        entry = self.manifest.shards[shard]
+        path = self.folder / entry.file
+        require(Path(entry.file).name == entry.file, "shards.file", "a plain file name", entry.file, "Generate again.")
+        _, arrays = _read_shard(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        require(digest == entry.sha256, str(path), f"SHA-256 {entry.sha256}", digest, "It was altered: delete it and generate again.")
+        return self._labelled(arrays)
+
+    def read_all(self) -> Labelled:
+        """Reads all shards into one batch."""
+        parts = [self.read(shard) for shard in range(len(self.manifest.shards))]
+
+        def join(values: Sequence[np.ndarray]) -> np.ndarray:
+            return np.concatenate(values)
+
+        nodes = Nodes(*map(join, zip(*(part.scenarios.nodes for part in parts), strict=True)))
+        scenarios = ScenarioBatch(parts[0].scenarios.channel, parts[0].scenarios.chip_energy_factor, nodes)
+        columns = {name: join([getattr(part, name) for part in parts]) for name in ("server", "share", "cost", "lower_bound")}
+        return Labelled(scenarios, InstanceBatch.from_scenarios(scenarios), **columns)
+
+    def _labelled(self, arrays: dict[str, np.ndarray]) -> Labelled:
+        settings = self.manifest.scenario
+        nodes = Nodes(**{name: arrays[name] for name in Nodes._fields})
+        scenarios = ScenarioBatch(settings.channel, settings.chip_energy_factor, nodes)
+        return Labelled(
+            scenarios,
+            InstanceBatch.from_scenarios(scenarios),
+            arrays["server"].astype(np.int64),
+            arrays["share"],
+            arrays["cost"],
+            arrays["lower_bound"],
+        )

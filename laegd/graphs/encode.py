@@ -1,0 +1,211 @@
+"""Turns instances into network inputs: the only place where NumPy problems meet graphs.
+
+Source: [1] GADSG, Eqs. 23-27; equation numbers refer to [1]. Costs span four decades, so they enter as logs,
+standardised with statistics that are stored with the model. A pair out of coverage is no edge: its features are the data
+set's maxima (Eq. 27) under an exists flag of 0, and the mask keeps them from every real output.
+Where we differ from [1]: the positional encoding is of the node's place relative to the servers' mean, not of its index,
+so that renumbering users renumbers the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import jax
+import jraph
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from laegd.problem.instance import InstanceBatch
+from laegd.scenario.units import M_PER_KM
+
+Array = np.ndarray | jax.Array
+
+WAVELENGTHS_KM = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Of the positional encoding: from half a server's reach to the whole of the largest areas."""
+
+NODE_COLUMNS = (
+    *("is_hap", "is_gs", "is_au", "is_gu", "log_workload", "log_capacity", "delay_weight"),
+    *(f"{wave}_{axis}_{length}km" for length in WAVELENGTHS_KM for axis in "xy" for wave in ("sin", "cos")),
+)
+EDGE_COLUMNS = (
+    *("exists", "log_local_cost", "log_transmit_cost", "log_execute_cost", "log_offload_to_local"),
+    *("local_allowed", "min_share", "usable"),
+)
+EXISTS = EDGE_COLUMNS.index("exists")
+
+_STANDARDISED_NODE = ("log_workload", "log_capacity", "delay_weight")
+_STANDARDISED_EDGE = ("log_local_cost", "log_transmit_cost", "log_execute_cost", "log_offload_to_local")
+_POSITIVE_RANGE = (1e-12, 1e15)  # where a log is taken: a cost of 0 or inf stays a finite feature
+_SMALLEST_STD = 1e-6  # a column that hardly varies is only centred
+
+
+class GraphBatch(NamedTuple):
+    """Graphs of one scale in the dense form; the leading axis is the instance."""
+
+    user_features: Float[Array, "batch user node_feat"]
+    server_features: Float[Array, "batch server node_feat"]
+    edge_features: Float[Array, "batch user server edge_feat"]
+    edge_mask: Bool[Array, "batch user server"]  # True = real: the server covers the user
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Statistics of a data set, per column of `NODE_COLUMNS` and `EDGE_COLUMNS`; flags and waves keep mean 0, std 1."""
+
+    node_mean: tuple[float, ...]
+    node_std: tuple[float, ...]
+    edge_mean: tuple[float, ...]
+    edge_std: tuple[float, ...]
+    edge_padding: tuple[float, ...]
+    """What a missing edge holds before standardisation: the maximum of each cost, 0 elsewhere; Eq. 27."""
+
+    def __post_init__(self) -> None:
+        for name, values in asdict(self).items():
+            columns = NODE_COLUMNS if name.startswith("node") else EDGE_COLUMNS
+            if len(values) != len(columns) or not np.all(np.isfinite(values)):
+                raise ValueError(f"{name}: Expected {len(columns)} finite numbers, got {values!r}. Fit it anew.")
+            if name.endswith("std") and min(values) <= 0:
+                raise ValueError(f"{name}: Expected numbers above 0, got {values!r}. Fit it anew.")
+
+    @staticmethod
+    def fit(batches: Sequence[InstanceBatch]) -> "Normalisation":
+        """Computes mean, standard deviation and maximum over the real nodes and edges of all batches."""
+        raw = [_raw_features(batch) for batch in batches]
+
+        def column(name: str) -> np.ndarray:
+            if name in EDGE_COLUMNS:
+                k = EDGE_COLUMNS.index(name)
+                return np.concatenate([graph.edge_features[graph.edge_mask][:, k] for graph in raw] or [np.zeros(0)])
+            k = NODE_COLUMNS.index(name)
+            sides = [graph.user_features for graph in raw]
+            if name == "log_capacity":  # the one that servers have too
+                sides += [graph.server_features for graph in raw]
+            return np.concatenate([side[..., k].ravel() for side in sides] or [np.zeros(0)])
+
+        def statistics(columns: Sequence[str], standardised: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+            mean, std = [0.0] * len(columns), [1.0] * len(columns)
+            for name in standardised:
+                values = column(name)
+                if values.size:
+                    spread = float(values.std())
+                    mean[columns.index(name)] = float(values.mean())
+                    std[columns.index(name)] = spread if spread > _SMALLEST_STD else 1.0
+            return tuple(mean), tuple(std)
+
+        padding = [float(column(name).max(initial=-np.inf)) if name in _STANDARDISED_EDGE else 0.0 for name in EDGE_COLUMNS]
+        return Normalisation(
+            *statistics(NODE_COLUMNS, _STANDARDISED_NODE),
+            *statistics(EDGE_COLUMNS, _STANDARDISED_EDGE),
+            edge_padding=tuple(value if np.isfinite(value) else 0.0 for value in padding),
+        )
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Returns plain lists of numbers for JSON."""
+        return {name: list(values) for name, values in asdict(self).items()}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Sequence[float]]) -> "Normalisation":
+        """Reads what `to_dict` wrote."""
+        return Normalisation(**{name: tuple(map(float, column)) for name, column in values.items()})
+
+
+def encode(batch: InstanceBatch, normalisation: Normalisation) -> GraphBatch:
+    """Returns the standardised features of every instance as float32 NumPy arrays; Eqs. 26-27."""
+    raw = _raw_features(batch)
+    node_mean, node_std = np.array(normalisation.node_mean), np.array(normalisation.node_std)
+    edge_mean, edge_std = np.array(normalisation.edge_mean), np.array(normalisation.edge_std)
+    server_features = (raw.server_features - node_mean) / node_std
+    # A server has no task: what describes one is 0, the mean of the users.
+    server_features[..., [NODE_COLUMNS.index("log_workload"), NODE_COLUMNS.index("delay_weight")]] = 0.0
+    edge_features = np.where(raw.edge_mask[..., None], raw.edge_features, np.array(normalisation.edge_padding))
+    return GraphBatch(
+        user_features=((raw.user_features - node_mean) / node_std).astype(np.float32),
+        server_features=server_features.astype(np.float32),
+        edge_features=((edge_features - edge_mean) / edge_std).astype(np.float32),
+        edge_mask=raw.edge_mask,
+    )
+
+
+def to_graphs_tuple(graph: GraphBatch) -> jraph.GraphsTuple:
+    """Returns the sparse form in NumPy: one graph per instance, users before servers, real edges only.
+
+    Edges run server -> user (senders are servers, receivers users), ordered by instance, then user, then server. The
+    opposite direction has no edges of its own: a layer swaps the roles. Tuples of several scales join by `jraph.batch_np`.
+    """
+    batch, num_users, num_servers = graph.edge_mask.shape
+    first_node = np.arange(batch) * (num_users + num_servers)
+    nodes = np.concatenate([graph.user_features, graph.server_features], axis=1)
+    instance, user, server = np.nonzero(graph.edge_mask)
+    return jraph.GraphsTuple(
+        nodes=nodes.reshape(batch * (num_users + num_servers), len(NODE_COLUMNS)),
+        edges=edge_values(graph, graph.edge_features),
+        senders=(first_node[instance] + num_users + server).astype(np.int32),
+        receivers=(first_node[instance] + user).astype(np.int32),
+        n_node=np.full(batch, num_users + num_servers, dtype=np.int32),
+        n_edge=np.asarray(graph.edge_mask).sum(axis=(1, 2)).astype(np.int32),
+        globals=None,  # pyright: ignore[reportArgumentType]  # jraph's own type leaves out its own convention
+    )
+
+
+def edge_values(graph: GraphBatch, dense: Shaped[Array, "batch user server *feat"]) -> Shaped[np.ndarray, "edge *feat"]:
+    """Returns the values of real edges, in the order of `to_graphs_tuple`."""
+    return np.asarray(dense)[np.asarray(graph.edge_mask)]
+
+
+def scatter(
+    graph: GraphBatch, values: Shaped[Array, "edge *feat"], fill: float = 0.0
+) -> Shaped[np.ndarray, "batch user server *feat"]:
+    """Puts values of real edges back into the dense form, the inverse of `edge_values`; missing edges hold `fill`."""
+    mask, values = np.asarray(graph.edge_mask), np.asarray(values)
+    dense = np.full((*mask.shape, *values.shape[1:]), fill, dtype=values.dtype)
+    dense[mask] = values
+    return dense
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log(np.clip(values, *_POSITIVE_RANGE))
+
+
+def _raw_features(batch: InstanceBatch) -> GraphBatch:
+    """Returns the features in float64 before padding and standardisation; missing edges hold anything finite."""
+    nodes, costs = batch.nodes, batch.costs
+    covered = costs.covered
+    count, num_users, num_servers = covered.shape
+    user_waves, server_waves = _position_waves(nodes.user_xyz_m[..., :2], nodes.server_xyz_m[..., :2])
+    none_user, none_server = np.zeros((count, num_users)), np.zeros((count, num_servers))
+    user_columns = [
+        *(none_user, none_user, nodes.user_is_aerial, ~nodes.user_is_aerial),
+        *(_log(nodes.user_workload_flop), _log(nodes.user_capacity_flops), nodes.user_delay_weight),
+    ]
+    server_columns = [
+        *(nodes.server_is_hap, ~nodes.server_is_hap, none_server, none_server),
+        *(none_server, _log(nodes.server_capacity_flops), none_server),
+    ]
+    local_cost = np.broadcast_to(costs.local_cost[..., None], covered.shape)
+    edge_columns = [
+        *(covered, _log(local_cost), _log(costs.transmit_cost), _log(costs.execute_cost)),
+        # How much cheaper the server would be if the user had it alone: small where offloading pays.
+        _log(costs.transmit_cost + costs.execute_cost) - _log(local_cost),
+        *(np.broadcast_to(costs.local_allowed[..., None], covered.shape), costs.min_share, costs.usable),
+    ]
+    return GraphBatch(
+        user_features=np.concatenate([np.stack(user_columns, axis=-1).astype(np.float64), user_waves], axis=-1),
+        server_features=np.concatenate([np.stack(server_columns, axis=-1).astype(np.float64), server_waves], axis=-1),
+        edge_features=np.stack(edge_columns, axis=-1).astype(np.float64),
+        edge_mask=covered,
+    )
+
+
+def _position_waves(user_xy_m: np.ndarray, server_xy_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns sine and cosine of the place relative to the servers' mean (the users', where there is no server)."""
+    anchors = server_xy_m if server_xy_m.shape[-2] else user_xy_m
+    centre = anchors.mean(axis=-2, keepdims=True) if anchors.shape[-2] else np.zeros(())
+
+    def waves(xy_m: np.ndarray) -> np.ndarray:
+        length_m = M_PER_KM * np.array(WAVELENGTHS_KM)
+        phase = 2.0 * np.pi * (xy_m - centre)[..., None, :] / length_m[:, None]  # [batch, node, wavelength, 2]
+        pairs = np.stack([np.sin(phase), np.cos(phase)], axis=-1)
+        return pairs.reshape(*xy_m.shape[:-1], 4 * len(length_m))
+
+    return waves(user_xy_m), waves(server_xy_m)

@@ -1,0 +1,111 @@
+"""The denoising network: embeddings, attention layers, and two heads per edge.
+
+Source: [1] GADSG, Sec. IV-B; equation numbers refer to [1]. It sees a noisy plan on a graph and says, per edge, whether the
+clean plan offloads there (two logits) and which noise its share carries. The diffusion time enters on the edge path only.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import jraph
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Num, Shaped
+
+from laegd.graphs.encode import EXISTS, GraphBatch
+from laegd.models.gat import DenseWiring, GraphAttentionLayer, GraphState, SparseWiring, Wiring
+
+TIME_PERIODS = 10_000.0
+"""Longest period of the time's sinusoidal features, in diffusion steps, over 2 pi; as in the transformer."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Settings of the network; the defaults are for CPUs, [1] has hidden = 256 and num_layers = 10."""
+
+    hidden: int = 64
+    """Width of all hidden states; a multiple of num_heads, even."""
+    num_layers: int = 5
+    """Rounds of messages."""
+    num_heads: int = 4
+    """Attention heads; Table III."""
+    directed: bool = False
+    """Users listen to servers only, as [1] prints; by default servers listen to users too."""
+    gated_sum: bool = True
+    """Adds a gated sum beside the attention average."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "num_layers", "num_heads"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}: Expected a whole number above 0, got {value!r}. Use e.g. 64, 5 or 4.")
+        if self.hidden % self.num_heads or self.hidden % 2:
+            near = -(-self.hidden // (2 * self.num_heads)) * 2 * self.num_heads
+            raise ValueError(
+                f"hidden: Expected an even multiple of num_heads = {self.num_heads}, got {self.hidden}. Use {near}."
+            )
+
+
+class Denoiser(nn.Module):
+    """Predicts the clean bit and the share's noise of every edge."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        xt: Num[Array, "*edge"],
+        yt: Float[Array, "*edge"],
+        t: Num[Array, "*time"],
+        graph: GraphBatch | jraph.GraphsTuple,
+    ) -> tuple[Float[Array, "*edge 2"], Float[Array, "*edge"]]:
+        """Returns logits and noise per edge, 0 where there is no real edge.
+
+        Args:
+            xt: noisy offloading bits, 0 or 1; [batch, user, server], or [edge] with a GraphsTuple.
+            yt: noisy shares, -1 to 1 plus noise; shaped as xt.
+            t: diffusion time in steps; broadcasts over edges: [batch, 1, 1] or [1, 1, 1], [edge] or [1].
+            graph: the encoded instances; of one scale, or a GraphsTuple, padded or not.
+        """
+        dense = isinstance(graph, GraphBatch)
+        wiring, users, servers, features = _parts(graph)
+        hidden = self.config.hidden
+        time = nn.relu(nn.Dense(hidden, name="embed_time")(_time_features(t, hidden)))
+        plan = jnp.stack([2.0 * xt - 1.0, yt], axis=-1).astype(features.dtype)
+        state = GraphState(
+            users=nn.Dense(hidden, name="embed_user")(users),
+            servers=nn.Dense(hidden, name="embed_server")(servers),
+            edges=nn.Dense(hidden, name="embed_edge")(jnp.concatenate([features, plan], axis=-1)),
+        )
+        for layer in range(self.config.num_layers):
+            attention = GraphAttentionLayer(
+                self.config.num_heads, self.config.directed, self.config.gated_sum, name=f"layer_{layer}"
+            )
+            state = attention(state, time, wiring)
+        out = nn.Dense(hidden, name="head_edge")(nn.LayerNorm(name="head_norm")(state.edges))
+        out = out + wiring.from_users(nn.Dense(hidden, use_bias=False, name="head_user")(state.users))
+        out = out + wiring.from_servers(nn.Dense(hidden, use_bias=False, name="head_server")(state.servers))
+        out = wiring.masked(nn.Dense(3, name="head_out")(nn.relu(out)))
+        assert dense or out.ndim == 2
+        return out[..., :2], out[..., 2]
+
+
+def _parts(graph: GraphBatch | jraph.GraphsTuple) -> tuple[Wiring, jax.Array, jax.Array, jax.Array]:
+    """Returns the wiring and the features of users, servers and edges.
+
+    In the sparse form each role sees all nodes: the rows of the other role have no edges there and reach no output.
+    """
+    if isinstance(graph, GraphBatch):
+        user_features, server_features, edge_features, mask = map(jnp.asarray, graph)
+        return DenseWiring(mask), user_features, server_features, edge_features
+    nodes, edges = jnp.asarray(graph.nodes), jnp.asarray(graph.edges)
+    senders, receivers = jnp.asarray(graph.senders), jnp.asarray(graph.receivers)
+    # Padding has zeros for features, so its edges' flag says that they are no real ones.
+    return SparseWiring(senders, receivers, edges[:, EXISTS] > 0, len(nodes)), nodes, nodes, edges
+
+
+def _time_features(t: jax.Array, width: int) -> jax.Array:
+    """Returns sines and cosines of the diffusion time."""
+    frequency = TIME_PERIODS ** -jnp.linspace(0.0, 1.0, width // 2)
+    phase = t[..., None].astype(jnp.float32) * frequency  # [*time, width / 2]
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1)

@@ -1,0 +1,188 @@
+"""Polish: a monotone local search on assignments under closed-form shares.
+
+Each round prices every move (a user changes its place), swap (two users exchange theirs) and eviction (a user takes
+another's place, who takes the best third one) and applies the best one, as long as the cost falls. A place is a server
+or the user's own device. Arrays carry the instances last, see `laegd.candidates`.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from laegd.candidates import SHARE_TOLERANCE, Edges, Problem, closed_form_shares, cost_of, edges_of, one_hot
+from laegd.problem.instance import LOCAL
+
+# Times that the set of binding floors is found anew when a change is priced; the price is then a lower bound, and exact
+# where that many times are enough. The change that is chosen is priced exactly before it is made.
+NUM_PRICINGS = 3
+# A round must gain this share of the cost: less is rounding.
+LEAST_GAIN = 1e-6
+UNROLL = 8
+
+
+class Prices(NamedTuple):
+    """What changes of one user's place add to the cost. Places are the servers, then local."""
+
+    leave: Float[Array, "user cand batch"]  # the user's place is given up
+    take: Float[Array, "user place cand batch"]  # the user comes on top
+    replace: Float[Array, "user user cand batch"]  # the first user comes, the second leaves its place
+
+
+@partial(jax.jit, static_argnames="rounds")
+def polish(server: Int[Array, "batch cand user"], problem: Problem, rounds: int) -> Int[Array, "batch cand user"]:
+    """Improves each candidate by up to `rounds` best changes; never worse, and feasible where it was."""
+    place = jnp.moveaxis(server, (0, 1, 2), (2, 1, 0))
+    return jnp.moveaxis(polished(place, edges_of(problem), rounds), (0, 1, 2), (2, 1, 0))
+
+
+def polished(server: Int[Array, "user cand batch"], edges: Edges, rounds: int) -> Int[Array, "user cand batch"]:
+    """`polish` in the inner layout."""
+    num_servers = edges.min_share.shape[1]
+
+    def exact_cost(place: Array) -> Array:
+        at = one_hot(place, num_servers, axis=1)
+        return cost_of(at, closed_form_shares(at, edges), edges)
+
+    def improves(state: tuple[Array, Array, Array, Array]) -> Array:
+        _, _, active, round_ = state
+        return jnp.any(active) & (round_ < rounds)
+
+    def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        place, cost, active, round_ = state
+        changed = best_change(place, edges)
+        new_cost = exact_cost(changed)
+        better = active & (new_cost < cost * (1.0 - LEAST_GAIN))
+        return jnp.where(better, changed, place), jnp.where(better, new_cost, cost), better, round_ + 1
+
+    place = jnp.where(server == LOCAL, num_servers, server)
+    cost = exact_cost(place)
+    place, *_ = lax.while_loop(improves, improve, (place, cost, jnp.isfinite(cost), jnp.int32(0)))
+    return jnp.where(place == num_servers, LOCAL, place)
+
+
+def best_change(place: Int[Array, "user cand batch"], edges: Edges) -> Int[Array, "user cand batch"]:
+    """Makes the move, swap or eviction that promises most, even if it promises a loss."""
+    num_users, num_places = place.shape[0], edges.min_share.shape[1] + 1
+    rest = place.shape[1:]
+    prices = prices_of(place, edges)
+    take = jnp.where(one_hot(place, num_places, axis=1), jnp.inf, prices.take)
+    third, third_price = best_third_place(take, place)  # [newcomer evicted cand batch]
+
+    move = prices.leave[:, None] + take  # [user place cand batch]
+    swap = prices.replace + prices.replace.swapaxes(0, 1)  # [newcomer evicted cand batch]
+    evict = prices.leave[:, None] + prices.replace + third_price
+    pair = jnp.where(place[:, None] != place[None, :], jnp.minimum(swap, evict), jnp.inf)
+    evicted_to = jnp.where(swap <= evict, place[:, None], third)
+
+    num_moves = num_users * num_places
+    choice = first_least(jnp.concatenate([move.reshape(-1, *rest), pair.reshape(-1, *rest)]))  # [cand batch]
+    is_move = choice < num_moves
+    index = jnp.maximum(choice - num_moves, 0)
+    first = jnp.where(is_move, choice // num_places, index // num_users)
+    second = jnp.where(is_move, num_users, index % num_users)  # num_users: nobody
+    goal = jnp.where(is_move, choice % num_places, pick(place, index % num_users))
+    second_goal = pick(evicted_to.reshape(-1, *rest), index)
+    place = jnp.where(one_hot(first, num_users), goal, place)
+    return jnp.where(one_hot(second, num_users), second_goal, place)
+
+
+def best_third_place(
+    take: Float[Array, "user place cand batch"], place: Int[Array, "user cand batch"]
+) -> tuple[Int[Array, "newcomer user cand batch"], Float[Array, "newcomer user cand batch"]]:
+    """The cheapest place of each user that is neither its own nor the newcomer's, and its price."""
+    num_places = take.shape[1]
+    best = first_least(take.swapaxes(0, 1))  # [user cand batch]
+    others = jnp.where(one_hot(best, num_places, axis=1), jnp.inf, take)
+    second = first_least(others.swapaxes(0, 1))
+    taken = place[:, None] == best[None]
+    return jnp.where(taken, second[None], best[None]), jnp.where(taken, others.min(1)[None], take.min(1)[None])
+
+
+def first_least(values: Float[Array, "choice *rest"]) -> Int[Array, "*rest"]:
+    """Index of the first smallest value along axis 0. (XLA's argmin is not vectorised on CPU.)"""
+    positions = lax.broadcasted_iota(jnp.int32, values.shape, 0)
+    return jnp.where(values == values.min(0), positions, values.shape[0] - 1).min(0)
+
+
+def pick(values: Int[Array, "choice *rest"], index: Int[Array, "*rest"]) -> Int[Array, "*rest"]:
+    """The value at each index along axis 0."""
+    return jnp.take_along_axis(values, index[None], axis=0)[0]
+
+
+def prices_of(place: Int[Array, "user cand batch"], edges: Edges) -> Prices:
+    """Prices every change of one user's place, with the shares of the servers adapted to it."""
+    num_users, num_servers = edges.min_share.shape[:2]
+    at = one_hot(place, num_servers, axis=1)  # [user server cand batch]
+    usable = jnp.isfinite(edges.min_share)
+    root = jnp.where(usable, jnp.sqrt(edges.execute_cost), 0.0)
+    floor = jnp.where(usable, edges.min_share, 0.0)
+    transmit = jnp.where(usable, edges.transmit_cost, jnp.inf)
+    local_cost = jnp.where(edges.local_allowed, edges.local_cost, jnp.inf)
+    offload = place < num_servers  # [user cand batch]
+
+    plain = set_costs(root, floor, at)  # [newcomer server cand batch], the last newcomer is nobody
+    take = jnp.concatenate(
+        [plain[:-1] - plain[-1:] + transmit, jnp.broadcast_to(local_cost[:, None], (num_users, 1, *place.shape[1:]))], 1
+    )
+
+    def at_place_of_second(values: Array) -> Array:
+        """[user server ...] -> [user second ...]: the first user's value at the second's server, 0 for local."""
+        return jnp.where(at[None], values[:, None], 0.0).sum(2)
+
+    seconds_root, seconds_floor = at_place_of_second(root), at_place_of_second(floor)  # [user second cand batch]
+    neighbour = (place[:, None] == place[None]) & ~jnp.eye(num_users, dtype=bool)[:, :, None, None]
+    without = set_costs(seconds_root, seconds_floor, neighbour & offload[None])  # [newcomer evicted cand batch]
+    now = jnp.where(at, plain[-1], 0.0).sum(1)  # [user cand batch], the cost of the user's server
+    own_transmit = jnp.where(at, edges.transmit_cost, 0.0).sum(1)
+    leave = jnp.where(offload, without[-1] - now - own_transmit, -edges.local_cost)
+    served = at_place_of_second(transmit) + without[:-1] - now[None] - own_transmit[None]
+    replace = jnp.where(offload[None], served, local_cost[:, None] - edges.local_cost[None])
+    return Prices(leave, take, replace)
+
+
+def set_costs(
+    root: Float[Array, "user set #cand #batch"],
+    floor: Float[Array, "user set #cand #batch"],
+    member: Bool[Array, "user set cand batch"],
+) -> Float[Array, "newcomer set cand batch"]:
+    """Cost of executing each set of users on one server with one more user; last newcomer: nobody; inf: no room.
+
+    With nu the price of a share, a user whose floor does not bind costs 2 nu sqrt(J), another one J / mu + nu^2 mu, and
+    their sum less nu^2 is the dual of the server's problem: a lower bound at any nu, the cost at the right one. nu
+    starts without floors and rises to the right one as floors bind.
+
+    Args:
+        root: sqrt(J_exe) of each user on the set's server, 0 where it cannot go there.
+        floor: mu of each user on the set's server, 0 where it cannot go there.
+        member: users of the set.
+    """
+    nobody = ((0, 1), (0, 0), (0, 0), (0, 0))
+    new_root, new_floor = jnp.pad(root, nobody), jnp.pad(floor, nobody)
+    member_root, member_floor = jnp.where(member, root, 0.0), jnp.where(member, floor, 0.0)
+    total_floor = member_floor.sum(0) + new_floor
+    nu = member_root.sum(0) + new_root
+
+    def split(nu: Array) -> tuple[Array, Array, Array]:
+        """Sums over the set: roots of the free, floors of the bound, cost of the bound."""
+
+        def part(root: Array, floor: Array) -> tuple[Array, Array, Array]:
+            free = root > floor * nu
+            cost = root**2 / jnp.where(floor > 0, floor, 1.0)
+            return jnp.where(free, root, 0.0), jnp.where(free, 0.0, floor), jnp.where(free, 0.0, cost)
+
+        def add(sums: tuple[Array, Array, Array], user: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
+            return tuple(a + b for a, b in zip(sums, part(*user), strict=True)), None
+
+        return lax.scan(add, part(new_root, new_floor), (member_root, member_floor), unroll=UNROLL)[0]
+
+    for _ in range(NUM_PRICINGS - 1):
+        free_root, bound_floor, _ = split(nu)
+        left = 1.0 - bound_floor
+        nu = jnp.maximum(nu, jnp.where(left > 0, free_root / jnp.where(left > 0, left, 1.0), nu))
+    free_root, bound_floor, bound_cost = split(nu)
+    cost = 2.0 * nu * free_root + bound_cost - nu**2 * (1.0 - bound_floor)
+    return jnp.where(total_floor <= 1.0 + SHARE_TOLERANCE, cost, jnp.inf)

@@ -1,0 +1,65 @@
+"""Closed-form shares of the servers for a fixed assignment.
+
+Source: [1] GADSG, Eqs. 21-23; equation numbers refer to [1]. [1] hands the shares to a numerical solver. They need none:
+a server minimises sum_k J_exe[k] / y_k subject to sum_k y_k <= 1 and y_k >= mu_k, and its optimality conditions give
+y_k = max(mu_k, theta * sqrt(J_exe[k])) with the one theta for which the shares sum to 1.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from laegd.problem.instance import LOCAL, Costs
+
+
+def chosen(
+    values: Shaped[np.ndarray, "*costs user server"], server: Int[np.ndarray, "*batch user"]
+) -> Shaped[np.ndarray, "*batch user"]:
+    """Returns each user's value at its server, 0 for LOCAL; leading axes of `values` broadcast to those of `server`."""
+    if values.shape[-1] == 0:
+        return np.zeros(server.shape, values.dtype)
+    values = np.broadcast_to(values, (*server.shape, values.shape[-1]))
+    picked = np.take_along_axis(values, np.maximum(server, 0)[..., None], axis=-1)[..., 0]
+    return np.where(server == LOCAL, np.zeros((), values.dtype), picked)
+
+
+def load(
+    share: Float[np.ndarray, "*batch user"], server: Int[np.ndarray, "*batch user"], num_servers: int
+) -> Float[np.ndarray, "*batch server"]:
+    """Returns the sum of the shares on each server."""
+    at_server = server[..., None] == np.arange(num_servers)  # [*batch user server]
+    return np.where(at_server, share[..., None], 0.0).sum(axis=-2)
+
+
+def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Float[np.ndarray, "*batch user"]:
+    """Computes the cheapest shares of an assignment, exactly (water-filling over sorted break points).
+
+    Leading axes of `costs` broadcast to those of `server`.
+
+    Args:
+        costs: of the instances.
+        server: index of each user's server, or LOCAL.
+
+    Returns:
+        Shares that sum to 1 on each server in use; 0 for local users. Where the floors mu of a server exceed 1 together,
+        no shares are feasible and the floors themselves are returned.
+    """
+    num_servers = costs.min_share.shape[-1]
+    floor = chosen(costs.min_share, server)
+    root = np.sqrt(chosen(costs.execute_cost, server))
+    ratio = floor / np.where(root > 0, root, 1.0)  # the floor binds where this exceeds theta
+
+    order = np.argsort(ratio, axis=-1, kind="stable")
+    ratio, floor_k, root_k, server_k = (np.take_along_axis(v, order, axis=-1) for v in (ratio, floor, root, server))
+    at_server = server_k[..., None] == np.arange(num_servers)  # [*batch user server]
+    floor_s = np.where(at_server, floor_k[..., None], 0.0)
+    root_s = np.where(at_server, root_k[..., None], 0.0)
+    floors_above = np.cumsum(floor_s[..., ::-1, :], axis=-2)[..., ::-1, :] - floor_s
+    # what the server hands out at theta = ratio: increasing in ratio, so users up to the last that fits are free
+    handed_out = ratio * chosen(np.cumsum(root_s, axis=-2), server_k) + chosen(floors_above, server_k)
+    free = (at_server & (handed_out <= 1.0)[..., None])  # [*batch user server]
+
+    left = 1.0 - np.where(free, 0.0, floor_s).sum(axis=-2)
+    free_root = np.where(free, root_s, 0.0).sum(axis=-2)
+    theta = np.where(free_root > 0, left, 0.0) / np.where(free_root > 0, free_root, 1.0)  # [*batch server]
+    theta_k = chosen(np.broadcast_to(theta[..., None, :], at_server.shape), server)
+    return np.maximum(floor, np.minimum(theta_k * root, 1.0))

@@ -1,0 +1,196 @@
+"""Whether the users that cannot run locally fit on the servers: the only way an instance can have no feasible plan.
+
+Source: [1] GADSG, Eqs. 22-24 (deadlines as floors mu on the shares). A user that misses its deadline locally must be
+offloaded, and a set of users fits on a server if and only if its floors sum to at most 1. That is a packing problem with
+few items, each with few places. Greedy packing answers most instances; the rest is decided by a complete search.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import coo_array, vstack
+
+from laegd.problem.instance import LOCAL, Costs
+from laegd.problem.objective import SHARE_TOLERANCE
+
+_CAPACITY = 1.0 + SHARE_TOLERANCE
+_NODE_LIMIT = 2_000  # tree nodes of 20 microseconds; past them an integer program is quicker
+
+
+def pack(costs: Costs, preference: Float[np.ndarray, "user server"] | None = None) -> Int[np.ndarray, "user"] | None:
+    """Packs the users that must offload; complete: None proves that they do not fit.
+
+    Args:
+        costs: of one instance, without a leading axis.
+        preference: servers with a larger value are tried first, a heuristic; None: those with the most room first.
+
+    Returns:
+        The server of each user, LOCAL for every user that may stay; None if there is no feasible plan.
+    """
+    must = np.flatnonzero(~costs.local_allowed)
+    return _pack_users(costs, must, preference)
+
+
+def conflict(costs: Costs) -> tuple[int, ...]:
+    """Returns users that cannot be served together, none of whom could be left out; empty if the instance is feasible.
+
+    Args:
+        costs: of one instance, without a leading axis.
+    """
+    must = np.flatnonzero(~costs.local_allowed)
+    stranded = must[~costs.usable[must].any(axis=-1)]
+    if len(stranded):
+        return (int(stranded[0]),)
+    if _pack_users(costs, must) is not None:
+        return ()
+    # users with many options are dropped first, so that what remains is easy to understand
+    kept = list(must)
+    for user in must[np.argsort(-costs.usable[must].sum(axis=-1), kind="stable")]:
+        rest = np.array([other for other in kept if other != user], dtype=np.int64)
+        if _pack_users(costs, rest) is None:
+            kept.remove(user)
+    return tuple(int(user) for user in kept)
+
+
+def packable(costs: Costs) -> Bool[np.ndarray, "instance"]:
+    """Tells which instances of a batch have a feasible plan; exact.
+
+    Args:
+        costs: of a batch, with one leading axis.
+    """
+    must = ~costs.local_allowed  # [instance user]
+    stranded = (must & ~costs.usable.any(axis=-1)).any(axis=-1)
+    packed = ~must.any(axis=-1)
+    for by_room in (True, False):
+        open_ = np.flatnonzero(~packed & ~stranded)
+        if len(open_):
+            packed[open_] = _greedy(Costs(*(values[open_] for values in costs)), by_room)
+    for i in np.flatnonzero(~packed & ~stranded):
+        packed[i] = pack(Costs(*(values[i] for values in costs))) is not None
+    return packed
+
+
+def _greedy(costs: Costs, by_room: bool) -> np.ndarray:
+    """Packs all instances at once, users with the fewest servers and the largest floors first; True: a packing found."""
+    must, usable = ~costs.local_allowed, costs.usable
+    num_options = usable.sum(axis=-1)
+    smallest = np.where(usable, costs.min_share, np.inf).min(axis=-1, initial=np.inf)
+    order = np.lexsort((-smallest, num_options, ~must), axis=-1)  # [instance user]
+    room = np.full((len(must), costs.min_share.shape[-1]), _CAPACITY)
+    packed, rows = np.ones(len(must), dtype=bool), np.arange(len(must))
+    for position in range(int(must.sum(axis=-1).max(initial=0))):
+        user = order[:, position]
+        floor = costs.min_share[rows, user]  # [instance server]
+        fits = usable[rows, user] & (floor <= room)
+        score = np.where(fits, room - floor if by_room else -floor, -np.inf)
+        server = score.argmax(axis=-1)
+        active, fits_any = must[rows, user], fits.any(axis=-1)
+        packed &= fits_any | ~active
+        taken = active & fits_any
+        room[rows[taken], server[taken]] -= floor[rows[taken], server[taken]]
+    return packed
+
+
+class _NodeLimitReached(Exception):
+    """The tree search gave up; nothing is proved."""
+
+
+class _TreeSearch:
+    """Depth-first search for one packing: the user with the fewest servers left goes next."""
+
+    def __init__(self, floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None) -> None:
+        self.floor = np.where(usable, floor, np.inf)  # [user server]
+        self.preference = preference
+        self.nodes_left = _NODE_LIMIT
+
+    def run(self) -> np.ndarray | None:
+        server = np.full(len(self.floor), LOCAL, dtype=np.int64)
+        room = np.full(self.floor.shape[1], _CAPACITY)
+        return server if self._place(server, room, np.arange(len(self.floor))) else None
+
+    def _place(self, server: np.ndarray, room: np.ndarray, users: np.ndarray) -> bool:
+        if self.nodes_left == 0:
+            raise _NodeLimitReached
+        self.nodes_left -= 1
+        while len(users):
+            fits = self.floor[users] <= room  # [user server]
+            options = fits.sum(axis=1)
+            if options.min() == 0:
+                return False
+            if self.preference is None:
+                # a server with room for everyone who could still come to it takes them: nobody else loses by that
+                roomy = np.where(fits, self.floor[users], 0.0).sum(axis=0) <= room
+                settled = (fits & roomy).any(axis=1)
+                if settled.any():
+                    server[users[settled]] = (fits & roomy).argmax(axis=1)[settled]
+                    users = users[~settled]
+                    continue
+            break
+        if not len(users):
+            return True
+        smallest = np.where(fits, self.floor[users], np.inf).min(axis=1)
+        first = np.lexsort((-smallest, options))[0]
+        user, rest = users[first], np.delete(users, first)
+        candidates = np.flatnonzero(fits[first])
+        score = room - self.floor[user] if self.preference is None else self.preference[user]
+        for s in candidates[np.argsort(-score[candidates], kind="stable")]:
+            left = room.copy()
+            left[s] -= self.floor[user, s]
+            server[user] = s
+            if self._place(server, left, rest):
+                return True
+        return False
+
+
+def _pack_users(costs: Costs, users: np.ndarray, preference: np.ndarray | None = None) -> np.ndarray | None:
+    server = np.full(len(costs.local_allowed), LOCAL, dtype=np.int64)
+    if not len(users):
+        return server
+    floor, usable = costs.min_share[users], costs.usable[users]
+    if not usable.any(axis=-1).all():
+        return None
+    wanted = None if preference is None else preference[users]
+    try:
+        packed = _TreeSearch(floor, usable, wanted).run()
+    except (_NodeLimitReached, RecursionError):
+        packed = _integer_program(floor, usable, wanted)
+    if packed is None:
+        return None
+    server[users] = packed
+    return server
+
+
+def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None) -> np.ndarray | None:
+    """Packs by integer programming; sets that fit only up to the solver's own tolerance are cut off."""
+    user, server = np.nonzero(usable)
+    (num_users, num_servers), edges = floor.shape, np.arange(len(user))
+    rows = vstack(
+        [
+            coo_array((floor[user, server], (server, edges)), shape=(num_servers, len(user))),
+            coo_array((np.ones(len(user)), (user, edges)), shape=(num_users, len(user))),
+        ]
+    ).tocsr()
+    lower = np.concatenate([np.zeros(num_servers), np.ones(num_users)])
+    upper = np.concatenate([np.full(num_servers, _CAPACITY), np.ones(num_users)])
+    cost = np.zeros(len(user)) if preference is None else -preference[user, server]
+    while True:
+        answer = milp(cost, integrality=np.ones(len(user)), bounds=(0, 1), constraints=LinearConstraint(rows, lower, upper))
+        if answer.x is None:
+            if answer.status == 2:  # proved infeasible
+                return None
+            raise RuntimeError(f"Expected a decided packing of {num_users} users, got: {answer.message}")
+        x = answer.x > 0.5
+        full = np.bincount(server[x], floor[user, server][x], num_servers) > _CAPACITY
+        if not full.any():
+            packed = np.full(num_users, LOCAL, dtype=np.int64)
+            packed[user[x]] = server[x]
+            return packed
+        cuts = [(x & (server == s)).astype(float) for s in np.flatnonzero(full)]
+        rows = vstack([rows, np.array(cuts)]).tocsr()
+        lower = np.concatenate([lower, np.full(len(cuts), -np.inf)])
+        upper = np.concatenate([upper, [cut.sum() - 1 for cut in cuts]])
+
+
+__all__: Sequence[str] = ("conflict", "pack", "packable")

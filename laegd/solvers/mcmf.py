@@ -1,0 +1,172 @@
+"""Min-cost flow with guessed prices of congestion: the heuristic behind the labels of [1].
+
+Source: [1] GADSG, Section V-A; [1] names the method and prints no network, so the network is ours. Every user sends one
+unit to a server or home. An edge costs what the task costs alone on the server; the k-th unit into a server pays on top
+what k - 1 others take away from it. That surcharge cannot be known before the assignment is, so it is guessed: one
+weight per server, several weight vectors per instance, the best plan of them all. Shares are the closed form.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Int
+
+from laegd.problem.allocation import load, optimal_shares
+from laegd.problem.feasibility import conflict, pack
+from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, is_feasible, make_plan, plan_cost
+from laegd.scenario.scenario import require
+
+_CAPACITY = 1.0 + SHARE_TOLERANCE
+_UNITS = 10**9  # costs are rounded to this part of the largest: the network simplex is exact on integers only
+_WEIGHT_SPREAD = 0.7  # of ln(weight); around 1, where the surcharge is that of tasks of average size
+_CANDIDATE_NUMBERS = 2_000_000  # held at a time by the local search
+
+
+@dataclass(frozen=True)
+class MCMFSolver:
+    """The best of several min-cost flows; deterministic, and feasible wherever a feasible plan exists."""
+
+    num_weights: int = 8
+    """Weight vectors per instance; the first ones are the same whatever their number, so more are never worse."""
+    local_search: bool = False
+    """Whether each flow's plan is improved by moves and swaps of users; for test labels."""
+    seed: int = 0
+    """Of the weights; every instance gets the same ones, whatever else is in the list."""
+    name: str = "mcmf"
+
+    def __post_init__(self) -> None:
+        require(self.num_weights >= 1, "num_weights", "at least 1", self.num_weights, "Use 8.")
+
+    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+        """Returns one plan per instance, in order."""
+        return [self._solve_one(instance) for instance in instances]
+
+    def _solve_one(self, instance: Instance) -> Plan:
+        start, costs = time.perf_counter(), instance.costs
+        if pack(costs) is None:
+            unserved = tuple(instance.user_ids[user] for user in conflict(costs))
+            return infeasible_plan(instance, self.name, unserved, time.perf_counter() - start)
+        rng = np.random.default_rng([self.seed, 0])
+        candidates: dict[bytes, np.ndarray] = {}
+        for i in range(self.num_weights):
+            spread = rng.normal(0.0, _WEIGHT_SPREAD, instance.num_servers)
+            server = repair(costs, flow(costs, np.exp(spread if i else 0.0 * spread)))
+            candidates[server.tobytes()] = server
+        if self.local_search:
+            candidates = {key: improve(costs, server) for key, server in candidates.items()}
+        best = min(candidates.values(), key=lambda server: _cost(costs, server).item())
+        return make_plan(instance, best, self.name, seconds=time.perf_counter() - start)
+
+
+def _cost(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Float[np.ndarray, "*batch"]:
+    """Returns the cost under the best shares, inf where a constraint is broken."""
+    share = optimal_shares(costs, server)
+    return np.where(is_feasible(costs, server, share), plan_cost(costs, server, share), np.inf)
+
+
+def flow(costs: Costs, weight: Float[np.ndarray, "server"]) -> Int[np.ndarray, "user"]:
+    """Solves one min-cost flow; users may be left at home who must not be, and floors are ignored.
+
+    Args:
+        costs: of one instance.
+        weight: surcharge of a server's k-th user, in units of 2 (k - 1) times the average J_exe there: the exact price
+            of equal tasks, (k^2 - (k - 1)^2) J_exe, less the J_exe that the edge itself costs.
+    """
+    num_users, num_servers = costs.usable.shape
+    edge_cost = costs.transmit_cost + costs.execute_cost
+    usable_count = costs.usable.sum(axis=0)
+    average = np.where(costs.usable, costs.execute_cost, 0.0).sum(axis=0) / np.maximum(usable_count, 1)
+    # The smallest floors that fit together bound how many users a server can take at all.
+    floors = np.sort(np.where(costs.usable, costs.min_share, np.inf), axis=0)
+    slots = (np.cumsum(floors, axis=0) <= _CAPACITY).sum(axis=0)
+    largest = max((float(v.max(initial=0.0)) for v in (edge_cost, costs.local_cost, average * weight)), default=0.0)
+    unit = _UNITS / largest if largest > 0 else 1.0
+    stranded = (2 * num_users + 2) * _UNITS * (num_users + 1)  # above the cost of any flow that serves everyone
+
+    graph = nx.MultiDiGraph()
+    graph.add_node("sink", demand=num_users)
+    for u in range(num_users):
+        graph.add_node(("user", u), demand=-1)
+        home = round(costs.local_cost[u] * unit) if costs.local_allowed[u] else stranded
+        graph.add_edge(("user", u), "sink", capacity=1, weight=home)
+    for u, s in np.argwhere(costs.usable).tolist():
+        graph.add_edge(("user", u), ("server", s), capacity=1, weight=round(edge_cost[u, s] * unit))
+    for s in range(num_servers):
+        for k in range(int(slots[s])):
+            surcharge = round(2 * k * average[s] * weight[s] * unit)
+            graph.add_edge(("server", s), "sink", capacity=1, weight=surcharge)
+
+    _, sent = nx.network_simplex(graph)
+    server = np.full(num_users, LOCAL, dtype=np.int64)
+    for u in range(num_users):
+        for target, amounts in sent[("user", u)].items():
+            if target != "sink" and sum(amounts.values()):
+                server[u] = target[1]
+    return server
+
+
+def repair(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "user"]:
+    """Makes an assignment feasible: users that must offload come first, others go home where the floors do not fit.
+
+    Args:
+        costs: of one instance that has a feasible plan.
+        server: index of each user's server, or LOCAL; on usable pairs only.
+    """
+    users, must = np.arange(len(server)), ~costs.local_allowed
+    edge_cost = costs.transmit_cost + costs.execute_cost
+    kept = np.where(must, server, LOCAL)
+    floor = np.where(kept == LOCAL, 0.0, costs.min_share[users, kept]) if costs.usable.size else np.zeros(len(server))
+    room = _CAPACITY - load(floor, kept, costs.usable.shape[1])
+    if (must & (kept == LOCAL)).any() or (room < 0).any():
+        wanted = np.zeros(edge_cost.shape)
+        wanted[users[server != LOCAL], server[server != LOCAL]] = edge_cost.max()
+        packed = pack(costs, wanted - edge_cost)
+        if packed is None:
+            raise ValueError(
+                "costs: Expected an instance with a feasible plan, got one without. Check with pack() first."
+            )
+        kept = packed
+        room = _CAPACITY - load(np.where(kept == LOCAL, 0.0, costs.min_share[users, kept]), kept, len(room))
+    saving = costs.local_cost - np.where(costs.usable, edge_cost, np.inf).min(axis=1, initial=np.inf)
+    staying = users[~must & (server != LOCAL)]
+    for u in staying[np.argsort(-saving[staying], kind="stable")]:
+        fits = costs.usable[u] & (costs.min_share[u] <= room) & (edge_cost[u] < costs.local_cost[u])
+        if fits.any():
+            # the flow's server if there is room, else the cheapest that has some
+            s = server[u] if fits[server[u]] else int(np.where(fits, edge_cost[u], np.inf).argmin())
+            kept[u] = s
+            room[s] -= costs.min_share[u, s]
+    return kept
+
+
+def improve(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "user"]:
+    """Applies the best move or swap of users until none lowers the cost; exact shares throughout."""
+    best = float(_cost(costs, server))
+    while True:
+        neighbours = _neighbours(costs, server)
+        step = max(1, _CANDIDATE_NUMBERS // max(1, costs.usable.size))
+        found = [_cost(costs, neighbours[i : i + step]) for i in range(0, len(neighbours), step)]
+        cost = np.concatenate(found) if found else np.array([np.inf])
+        # Rounding must not make two plans of equal cost alternate.
+        if not cost.min() < best * (1 - 1e-12):
+            return server
+        server, best = neighbours[cost.argmin()], float(cost.min())
+
+
+def _neighbours(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "neighbour user"]:
+    """Returns the assignments one move or one swap away, on usable pairs only."""
+    allowed = np.concatenate([costs.usable, costs.local_allowed[:, None]], axis=1)  # the last column, -1, is LOCAL
+    moves = [(u, s if s < costs.usable.shape[1] else LOCAL) for u, s in np.argwhere(allowed) if s != server[u]]
+    moved = np.tile(server, (len(moves), 1))
+    for row, (u, s) in enumerate(moves):
+        moved[row, u] = s
+    first, second = np.triu_indices(len(server), 1)
+    fits = (server[first] != server[second]) & allowed[first, server[second]] & allowed[second, server[first]]
+    first, second = first[fits], second[fits]
+    swapped, rows = np.tile(server, (len(first), 1)), np.arange(len(first))
+    swapped[rows, first], swapped[rows, second] = server[second], server[first]
+    return np.concatenate([moved, swapped])

@@ -1,0 +1,150 @@
+"""Checkpoints of a run, kept by Orbax: the last one, to go on from, and the best one, to plan with.
+
+Each step holds three items: `state` (everything the loop needs), `params` (the averaged parameters) and `meta` (settings,
+normalisation, data hashes, versions, commit). Nothing in them is code.
+"""
+
+import logging
+import math
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from laegd.config import ExperimentConfig
+from laegd.graphs.encode import Normalisation
+from laegd.training.step import TrainState
+
+RUN_FORMAT = "laegd-run/1"
+FOLDER = "checkpoints"
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every file it writes
+
+
+class Loaded(NamedTuple):
+    """A trained network with all it needs to plan."""
+
+    config: ExperimentConfig
+    normalisation: Normalisation
+    params: Any
+    step: int
+
+
+def source_commit() -> str | None:
+    """Returns the commit of the source tree that runs, `+` added where it was changed; None for an installed package."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def make_meta(config: ExperimentConfig, normalisation: Normalisation, data: dict[str, str]) -> dict[str, Any]:
+    """Returns what stands beside the parameters; `data` maps data sets to their hashes."""
+    return {
+        "format": RUN_FORMAT,
+        "config": config.to_dict(),
+        "normalisation": normalisation.to_dict(),
+        "data": data,
+        "versions": {name: version(name) for name in ("laegd", "jax", "flax", "optax", "orbax-checkpoint", "numpy")},
+        "commit": source_commit(),
+    }
+
+
+def _ratio(metrics: dict[str, float]) -> float:
+    return metrics["ratio"]
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, workdir: Path, create: bool = False) -> None:
+        """Opens the folder; raises ValueError where there is none, or where it cannot be made."""
+        self.folder = (workdir / FOLDER).absolute()
+        if not create and not self.folder.is_dir():
+            raise ValueError(f"{workdir}: Expected a run folder with {FOLDER}/, got none. Train one with `laegd train`.")
+        policies = checkpoint_managers.AnyPreservationPolicy(
+            [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=_ratio, reverse=True, n=1)]
+        )
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_ratio,
+            best_mode="min",
+            preservation_policy=policies,
+            create=create,
+            cleanup_tmp_directories=create,
+            enable_async_checkpointing=False,
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "params", "meta"))
+        except OSError as error:
+            raise ValueError(f"{workdir}: Expected a writable run folder, got: {error.strerror}. Choose another.") from error
+
+    def save(self, state: TrainState, meta: dict[str, Any], ratio: float) -> None:
+        """Saves a step; its metric is the validation's mean cost ratio. A step already saved is left as it is."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.device_get(state)),
+            params=ocp.args.StandardSave(jax.device_get(state.ema_params)),
+            meta=ocp.args.JsonSave(meta),
+        )
+        try:
+            self._manager.save(step, args=items, metrics={"ratio": ratio}, force=True)
+            self._manager.wait_until_finished()
+        except OSError as error:
+            last = self.last_step()
+            raise ValueError(
+                f"{self.folder}: Expected room for a checkpoint, got: {error.strerror}. Free space and run again: it goes on "
+                f"from {'step ' + str(last) if last is not None else 'the beginning'}."
+            ) from error
+
+    def last_step(self) -> int | None:
+        """Returns the newest saved step."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Returns the saved step with the lowest validation ratio."""
+        return self._manager.best_step()
+
+    def ratio_of(self, step: int | None) -> float:
+        """Returns the validation ratio of a saved step; inf where it was not validated."""
+        metrics = self._manager.metrics(step) if step is not None else None
+        return metrics["ratio"] if metrics else math.inf
+
+    def read_meta(self, step: int) -> dict[str, Any]:
+        """Reads what stands beside the parameters."""
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def restore(self, target: TrainState) -> TrainState:
+        """Restores the newest state; `target` gives its structure."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(self.last_step(), args=items)["state"]
+
+    def load(self, which: str = "best") -> Loaded:
+        """Loads the averaged parameters of the best or the last step, with settings and normalisation."""
+        step = self.best_step() if which == "best" else self.last_step()
+        if step is None:
+            step = self.last_step()
+        if step is None:
+            raise ValueError(f"{self.folder}: Expected a checkpoint, got an empty folder. Train longer, or name another run.")
+        try:
+            meta = self.read_meta(step)
+            config = ExperimentConfig.from_dict(meta["config"])
+            normalisation = Normalisation.from_dict(meta["normalisation"])
+            items = ocp.args.Composite(params=ocp.args.StandardRestore())
+            params = self._manager.restore(step, args=items)["params"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(
+                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {error}. Train it anew, or name another run."
+            ) from error
+        return Loaded(config, normalisation, params, step)
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._manager.close()

@@ -1,0 +1,60 @@
+"""Everything about devices: how many there are, how a batch is split over them, and `jax.pmap` itself.
+
+Parameters stay unstacked (in_axes=None, out_axes=None); batches gain a leading axis, device. Random numbers have one key per
+example, so a result does not depend on how many devices share the work.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+AXIS = "device"
+
+Tree = TypeVar("Tree")
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Raises unless the batch splits evenly over the devices."""
+    if batch_size % num_devices:
+        lower = batch_size // num_devices * num_devices
+        sizes = f"{lower} or {lower + num_devices}" if lower else str(num_devices)
+        raise ValueError(
+            f"training.batch_size: Expected a batch divisible by {num_devices} devices, got {batch_size}. Use {sizes}."
+        )
+
+
+def split(tree: Tree, num_devices: int) -> Tree:
+    """Reshapes leading axes [batch] to [device, batch / devices]."""
+    return jax.tree.map(lambda x: np.reshape(x, (num_devices, -1, *np.shape(x)[1:])), tree)
+
+
+def join(tree: Tree) -> Tree:
+    """Fetches an output of `over_devices` and joins [device, batch] to [batch]."""
+    return jax.tree.map(lambda x: np.reshape(x, (-1, *np.shape(x)[2:])), jax.device_get(tree))
+
+
+def pad_batch(tree: Tree, size: int) -> Tree:
+    """Repeats the first example until the batch has the size, so that one compiled program serves every batch."""
+
+    def pad(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, np.repeat(x[:1], size - len(x), axis=0)]) if len(x) < size else x
+
+    return jax.tree.map(pad, tree)
+
+
+def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[..., Any]:
+    """Maps function(replicated, batch) over the local devices.
+
+    Args:
+        function: Takes replicated values and its part of the batch.
+        reduced: Whether its results are equal on all devices (after a psum) and returned once, or stay split.
+    """
+    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None if reduced else 0)
+
+
+def example_keys(key: Array, numbers: Array) -> Array:
+    """Returns one key per example [batch 2], a function of the key and the example's number alone."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

@@ -1,0 +1,95 @@
+"""The sampler and the loss with an oracle in the network's place."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from laegd.diffusion.ddim import SamplerConfig, sample
+from laegd.diffusion.gaussian import to_signal
+from laegd.diffusion.loss import joint_loss
+from laegd.diffusion.schedules import DiffusionConfig, make_schedule
+
+SCHEDULE = make_schedule(DiffusionConfig(200))
+X0 = (jax.random.uniform(jax.random.PRNGKey(5), (6, 4, 3)) < 0.3).astype(jnp.float32)
+SHARE = X0 * jax.random.uniform(jax.random.PRNGKey(6), X0.shape)
+
+
+def oracle(xt, yt, t, graph):
+    """Knows the clean plan: certain logits, and the very noise that leads from it to y_t."""
+    alpha_bar = jnp.asarray(SCHEDULE.alpha_bar)[t]
+    x0, share = graph
+    logits = 40.0 * jnp.stack([1 - x0, x0], axis=-1)
+    return logits, (yt - jnp.sqrt(alpha_bar) * to_signal(share)) / jnp.sqrt(1 - alpha_bar)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 200])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_sampler_with_an_oracle_returns_the_clean_plan(steps, eta):
+    """Whatever the number of jumps, an oracle's plan comes out."""
+    keys = jax.random.split(jax.random.PRNGKey(0), 6)
+    drawn = sample(oracle, keys, (X0, SHARE), X0.shape[1:], SCHEDULE, SamplerConfig(steps, eta))
+    np.testing.assert_allclose(drawn.belief, X0, atol=1e-5)
+    np.testing.assert_allclose(drawn.share, SHARE, atol=1e-4)
+
+
+def test_sample_depends_on_its_key_alone():
+    """The third key gives the same sample alone as among others."""
+
+    def blurred(xt, yt, t, graph):
+        return jnp.stack([-xt, 0.3 * yt], axis=-1), 0.5 * yt
+
+    keys = jax.random.split(jax.random.PRNGKey(0), 6)
+    together = sample(blurred, keys, None, (4, 3), SCHEDULE, SamplerConfig(5, 1.0))
+    alone = sample(blurred, keys[2:3], None, (4, 3), SCHEDULE, SamplerConfig(5, 1.0))
+    np.testing.assert_allclose(together.belief[2], alone.belief[0], rtol=1e-6)
+    np.testing.assert_allclose(together.share[2], alone.share[0], rtol=1e-6)
+    assert not np.allclose(together.belief[0], together.belief[1])
+
+
+def test_oracle_has_no_loss():
+    """Certain logits and the true noise cost nothing."""
+    keys = jax.random.split(jax.random.PRNGKey(1), 6)
+    sums = joint_loss(oracle, keys, (X0, SHARE), X0, SHARE, X0 < 2, SCHEDULE)
+    assert float(sums.cross_entropy) < 1e-3
+    assert float(sums.squared_error) < 1e-3
+    assert float(sums.num_edges) == X0.size
+
+
+def test_ignorant_network_pays_log_two_per_edge_and_masked_edges_are_free():
+    """Logits of 0 cost log 2 per real edge; noise predicted as 0 costs about its variance, 1."""
+
+    def ignorant(xt, yt, t, graph):
+        return jnp.zeros((*xt.shape, 2)), jnp.zeros_like(yt)
+
+    keys = jax.random.split(jax.random.PRNGKey(1), 500)
+    x0 = jnp.ones((500, 4, 3))
+    mask = jnp.zeros((500, 4, 3), bool).at[:, :2].set(True)
+    sums = joint_loss(ignorant, keys, None, x0, x0, mask, SCHEDULE)
+    assert float(sums.num_edges) == 3000
+    assert float(sums.cross_entropy) == pytest.approx(3000 * np.log(2), rel=1e-5)
+    # The mean of 3,000 squared normals has a standard error of sqrt(2 / 3000) = 0.026.
+    assert float(sums.squared_error) / 3000 == pytest.approx(1.0, abs=4 * 0.026)
+
+
+def test_network_never_sees_the_clean_bits():
+    """At large t the noised bits agree with the labels about half the time: nothing leaks."""
+    seen = {}
+
+    def spy(xt, yt, t, graph):
+        seen["xt"], seen["t"] = xt, t
+        return jnp.zeros((*xt.shape, 2)), yt
+
+    keys = jax.random.split(jax.random.PRNGKey(2), 2000)
+    x0 = jnp.ones((2000, 4, 3))
+    joint_loss(spy, keys, None, x0, x0, x0 > 0, SCHEDULE)
+    late = seen["t"][:, 0, 0] > 150
+    assert abs(float(seen["xt"][late].mean()) - 0.5) < 0.03
+    assert set(np.unique(seen["t"])) <= set(range(1, 201))
+
+
+@pytest.mark.parametrize("field, value", [("num_steps", 0), ("eta", -0.1), ("eta", 1.5)])
+def test_bad_sampler_settings_are_refused(field, value):
+    """The error names the setting and its value."""
+    with pytest.raises(ValueError, match=rf"sampler\.{field}: Expected .* got {value}"):
+        SamplerConfig(**{field: value})

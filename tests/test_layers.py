@@ -1,0 +1,81 @@
+"""The house's one rule: an import only ever points to an earlier layer."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import laegd
+
+PACKAGE = Path(laegd.__file__).parent
+LAYERS = [
+    {"scenario"},
+    {"problem"},
+    {"solvers"},
+    {"graphs"},
+    {"models"},
+    {"diffusion", "decoding", "polish"},
+    {"config"},
+    {"training"},
+    {"evaluation"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+SIBLINGS = {("models", "diffusion"), ("diffusion", "models"), ("diffusion", "decoding"), ("decoding", "diffusion")}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module of laegd that the file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return {name for name in found if name.startswith("laegd.")}
+
+
+def room(module: str) -> str:
+    """laegd.graphs.encode -> graphs."""
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_to_earlier_layers(path):
+    """No file imports from a later layer, nor from a sibling that must not know it."""
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imported_modules(path):
+        there = room(module)
+        assert LEVEL[there] <= LEVEL[here], f"{path.name} imports {module}"
+        assert (here, there) not in SIBLINGS, f"{path.name} imports {module}"
+
+
+def test_modules_do_not_import_in_circles():
+    """Following imports never leads back to where one started."""
+    names = {f"laegd.{'.'.join(p.relative_to(PACKAGE).with_suffix('').parts)}": p for p in FILES if p.stem != "__init__"}
+    graph = {name: imported_modules(path) & set(names) for name, path in names.items()}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        for other in graph[name]:
+            visit(other, (*trail, name))
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("word", ["utils", "common", "misc", "helpers"])
+def test_no_room_without_a_subject(word):
+    """Every module is named for what it holds."""
+    assert not [path for path in FILES if word in path.parts or path.stem == word]
+
+
+def test_importing_the_package_does_not_wait_for_jax():
+    """`import laegd` and the command line's help load no JAX."""
+    import subprocess
+    import sys
+
+    code = "import sys, laegd, laegd.cli; print([m for m in ('jax', 'flax', 'orbax', 'scipy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
