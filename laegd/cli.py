@@ -254,13 +254,13 @@ def _title(dataset: Any) -> str:
 
 
 def _settings_of(solver: "Solver") -> dict[str, Any]:
-    import msgspec
+    from laegd.scenario.scenario import settings_to_dict
 
     if hasattr(solver, "loaded"):
         loaded = solver.loaded  # pyright: ignore[reportAttributeAccessIssue]
-        plan = msgspec.to_builtins(solver.settings)  # pyright: ignore[reportAttributeAccessIssue]
+        plan = settings_to_dict(solver.settings)  # pyright: ignore[reportAttributeAccessIssue]
         return plan | ({"experiment": loaded.config.to_dict(), "step": loaded.step} if loaded else {})
-    return msgspec.to_builtins(solver)
+    return settings_to_dict(solver)
 
 
 def _outputs(scenarios: Sequence[Path], out: Path) -> list[Path]:
@@ -316,7 +316,7 @@ def solve(
     from laegd.problem.instance import Instance
     from laegd.problem.plan_json import plan_to_json
     from laegd.scenario.files import write_atomically
-    from laegd.solvers.exact import lower_bound
+    from laegd.solvers.exact import ExactSolver
 
     if not scenarios:
         raise ValueError("scenarios: Expected at least one file, got none. Write one with `laegd export`.")
@@ -329,7 +329,7 @@ def solve(
     failures = []
     for path, target, instance, plan in zip(scenarios, outputs, instances, plans, strict=True):
         if plan.feasible and plan.lower_bound is None:
-            plan = replace(plan, lower_bound=min(lower_bound(instance), plan.cost))
+            plan = replace(plan, lower_bound=min(ExactSolver(time_limit_s=time_limit_s).lower_bound(instance), plan.cost))
         write_atomically(target, plan_to_json(instance, plan))
         _out.print(f"{path.name}: {_describe(instance, plan)}", highlight=False, soft_wrap=True)
         if not plan.feasible:

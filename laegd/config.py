@@ -18,7 +18,7 @@ from laegd.diffusion.schedules import DiffusionConfig
 from laegd.graphs.dataset import Recipe
 from laegd.models.denoiser import ModelConfig
 from laegd.scenario.generator import ScenarioConfig
-from laegd.scenario.scenario import require
+from laegd.scenario.scenario import require, settings_to_dict
 
 Settings = typing.TypeVar("Settings")
 
@@ -100,7 +100,7 @@ class ExperimentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the resolved settings as JSON values."""
-        return msgspec.to_builtins(self)
+        return settings_to_dict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "ExperimentConfig":

@@ -73,7 +73,7 @@ class Decoded(NamedTuple):
 def greedy_assignment(
     belief: Float[Array, "batch sample user server"], problem: Problem, thresholds: tuple[float, ...]
 ) -> tuple[Int[Array, "batch cand user"], Bool[Array, "batch cand"]]:
-    """Places users one by one: those that cannot run locally first, then by belief; each takes its best server with room.
+    """Places users one by one, those that cannot run locally first, then by belief, each on its best server with room.
 
     Returns:
         The server of each user (LOCAL: none) and whether every user is served. Candidate i is sample i % num_samples

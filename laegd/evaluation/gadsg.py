@@ -25,7 +25,7 @@ from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
-from laegd.solvers.exact import lower_bound
+from laegd.solvers.exact import ExactSolver
 from laegd.training.checkpoint import Checkpoints, Loaded
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_random_sampler, make_sampler
@@ -117,7 +117,7 @@ class GADSG:
             else:
                 plan = replace(self._search(instance, decoded.belief[i]), **times)
             if self.settings.certify and plan.feasible:
-                plan = replace(plan, lower_bound=min(lower_bound(instance), plan.cost))
+                plan = replace(plan, lower_bound=min(ExactSolver().lower_bound(instance), plan.cost))
             plans.append(plan)
         return plans
 

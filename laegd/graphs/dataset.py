@@ -24,7 +24,7 @@ from laegd.problem.feasibility import packable
 from laegd.problem.instance import InstanceBatch, Plan, Solver
 from laegd.scenario.files import write_atomically
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
-from laegd.scenario.scenario import Nodes, ScenarioBatch, require
+from laegd.scenario.scenario import Nodes, ScenarioBatch, require, settings_to_dict
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
 
@@ -61,7 +61,7 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """Returns what the bytes of a whole block depend on: everything but the count."""
-        return {key: value for key, value in msgspec.to_builtins(self).items() if key != "count"}
+        return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _write_manifest(recipe: Recipe, folder: Path) -> None:
         redrawn = _check_shard(path, recipe, block)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
-    settings = msgspec.to_builtins(recipe)
+    settings = settings_to_dict(recipe)
     manifest = {
         "format": DATASET_FORMAT,
         **{key: settings[key] for key in ("scale", "count", "seed", "labels")},

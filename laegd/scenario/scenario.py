@@ -6,8 +6,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,6 +32,12 @@ def require_positive(field: str, value: float) -> None:
 def require_finite(field: str, value: float) -> None:
     """Raises unless the value is finite."""
     require(math.isfinite(value), field, "a finite number", value, "Give it in SI units.")
+
+
+def settings_to_dict(settings: Any) -> dict[str, Any]:
+    """Returns a settings dataclass as JSON values, nested ones included."""
+    # Not msgspec alone: it leaves out fields at their default on dataclasses that it built itself.
+    return msgspec.to_builtins(asdict(settings))
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

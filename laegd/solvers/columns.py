@@ -17,7 +17,8 @@ from laegd.problem.instance import Costs
 from laegd.problem.objective import SHARE_TOLERANCE
 
 CAPACITY = 1.0 + SHARE_TOLERANCE
-_NUM_PRICES, _PRICE_STEP = 48, 1.2  # over four decades; the grid costs a bound at most 0.2 %
+_COARSE_PRICES = 1.2 ** np.arange(60)  # times the smallest J_exe: over four decades
+_FINE_PRICES = np.exp(2.5 * np.linspace(-1, 1, 33) * np.abs(np.linspace(-1, 1, 33)))  # 1 % apart in the middle
 _CHUNK = 1 << 16  # candidates bounded at once: 25 MB
 
 
@@ -130,14 +131,14 @@ def list_columns(edges: Edges, num_users: int, max_columns: int) -> tuple[Column
     member = np.arange(len(edges.user))[:, None]
     total_floor, levels, num_listed = edges.floor, [(member, edges.execute_cost)], len(member)
     while len(member):
-        grown = np.bincount(edges.server[member[:, 0]], _num_extensions(edges, member), num_servers)
+        grown = np.bincount(edges.server[member[:, 0]], edges.last[member[:, -1]] - member[:, -1] - 1, num_servers)
         while num_listed + grown.sum() > max_columns:
             skipped[grown.argmax()] = True
             grown[grown.argmax()] = 0
         if skipped.any():
             kept = ~skipped[edges.server[member[:, 0]]]
             member, total_floor = member[kept], total_floor[kept]
-        parent, candidate = _extensions(edges, member)
+        parent, candidate = _extensions(edges.last, member)
         total_floor = total_floor[parent] + edges.floor[candidate]
         fits = total_floor <= CAPACITY
         member = np.concatenate([member[parent[fits]], candidate[fits, None]], axis=1)
@@ -155,13 +156,9 @@ def _only(kept: np.ndarray, member: np.ndarray, cost: np.ndarray) -> tuple[np.nd
     return member[kept], cost[kept]
 
 
-def _num_extensions(edges: Edges, member: np.ndarray) -> np.ndarray:
-    return edges.last[member[:, -1]] - member[:, -1] - 1
-
-
-def _extensions(edges: Edges, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _extensions(last: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns each set once with every later edge of its server: positions of the sets, and the edges."""
-    count = _num_extensions(edges, member)
+    count = last[member[:, -1]] - member[:, -1] - 1
     parent = np.repeat(np.arange(len(member)), count)
     rank = np.arange(len(parent)) - np.repeat(np.cumsum(count) - count, count)
     return parent, member[parent, -1] + 1 + rank
@@ -211,62 +208,91 @@ def search_columns(
         edges: of the servers to search.
         dual: of the users' rows.
         limit: on the reduced cost, per server.
-        eagerness: in [0, 1); moves the limit this far towards the best column found so far: 0 finds all columns below
-            the limit, values near 1 little more than the best.
+        eagerness: in [0, 1); 0 finds all columns below the limit. Above 0 the limit moves this far towards the best
+            column found, and sets that get no worse by dropping a member are left out: enough to find the best column.
         max_nodes: sets kept per size; of more, those with the best bounds are kept.
     """
-    num_users, given, limit = len(dual), limit, limit.copy()
+    given, limit = limit, limit.copy()
     best, least = np.full(len(limit), np.inf), np.full(len(limit), np.inf)
-    profit = dual[edges.user] - edges.fixed_cost
-    tables = _price_tables(edges, profit)
-    member, base = np.zeros((len(edges.user), 0), dtype=np.int64), np.tile(-tables.price, (len(edges.user), 1))
-    parent = candidate = np.arange(len(edges.user))
+    tree = _Tree.of(edges, dual)
+    member, base = np.zeros((len(edges.user), 0), dtype=np.int64), -tree.price
+    parent = position = np.arange(len(edges.user))
     found, complete = [], True
     while len(parent):
-        bound = _bounds(tables, base, parent, candidate)
-        server = edges.server[candidate]
+        bound = tree.bounds(base, parent, position)
+        server = tree.server[position]
         kept = bound < limit[server]
         if kept.sum() > max_nodes:
             slack = np.where(kept, bound - limit[server], np.inf)
             kept[np.argpartition(slack, max_nodes)[max_nodes:]] = False
             complete = False
         np.minimum.at(least, server[~kept], bound[~kept])
-        parent, candidate, server = parent[kept], candidate[kept], server[kept]
-        member = np.concatenate([member[parent], candidate[:, None]], axis=1)
-        base = base[parent] + tables.term[candidate]
-        cost, _, _ = price_sets(edges, member)
-        reduced = cost - profit[member].sum(axis=1)
+        parent, position, server = parent[kept], position[kept], server[kept]
+        base = base[parent] + tree.term[position]
+        member = np.concatenate([member[parent], position[:, None]], axis=1)
+        in_order = np.sort(tree.edge[member], axis=1)
+        cost, _, price = price_sets(edges, in_order)
+        reduced = cost - tree.profit[member].sum(axis=1)
         np.minimum.at(best, server, reduced)
         limit = np.minimum(limit, given + eagerness * (np.minimum(best, given) - given)) if eagerness else limit
         good = reduced < limit[server]
-        found.append((_columns(edges, member[good], cost[good], num_users), reduced[good]))
-        parent, candidate = _extensions(edges, member)
-        fits = edges.floor[member].sum(axis=1)[parent] + edges.floor[candidate] <= CAPACITY
-        parent, candidate = parent[fits], candidate[fits]
+        found.append((_columns(edges, in_order[good], cost[good], len(dual)), reduced[good]))
+        parent, position = _extensions(tree.last, member)
+        grows = tree.floor[member].sum(axis=1)[parent] + tree.floor[position] <= CAPACITY
+        if eagerness:
+            grows &= tree.least_effect(position, price[parent]) < 0
+        parent, position = parent[grows], position[grows]
     columns = Columns.join([part for part, _ in found])
     reduced = np.concatenate([np.zeros(0), *(values for _, values in found)])
     return PricedColumns(columns, reduced, np.minimum(best, least), complete)
 
 
-class _PriceTables(NamedTuple):
-    price: Float[np.ndarray, "price"]
-    term: Float[np.ndarray, "edge price"]  # what an edge adds to the bound of a set
-    rest: Float[np.ndarray, "edge price"]  # what later edges of the server can still take off, at most 0
+class _Tree(NamedTuple):
+    """The edges of each server in the order in which sets grow: those first that the relaxed problem wants most."""
+
+    edge: Int[np.ndarray, "position"]
+    server: Int[np.ndarray, "position"]
+    last: Int[np.ndarray, "position"]
+    floor: Float[np.ndarray, "position"]
+    execute_cost: Float[np.ndarray, "position"]
+    profit: Float[np.ndarray, "position"]
+    price: Float[np.ndarray, "position price"]  # a grid of prices of computing power, its middle the server's best
+    term: Float[np.ndarray, "position price"]  # what a position adds to the bound of a set
+    rest: Float[np.ndarray, "position price"]  # what later positions of the server can still take off, at most 0
+
+    @staticmethod
+    def of(edges: Edges, dual: np.ndarray) -> "_Tree":
+        profit = dual[edges.user] - edges.fixed_cost
+        coarse = np.broadcast_to(edges.execute_cost.min(initial=np.inf) * _COARSE_PRICES, (len(profit), len(_COARSE_PRICES)))
+        first = np.searchsorted(edges.server, edges.server)
+        gain = np.minimum(_effect(edges.execute_cost, edges.floor, coarse) - profit[:, None], 0.0)
+        total = np.concatenate([np.zeros((1, coarse.shape[1])), np.cumsum(gain, axis=0)])
+        middle = coarse[0, (total[edges.last] - total[first] - coarse).argmax(axis=1)] if len(profit) else profit
+        price = middle[:, None] * _FINE_PRICES
+        term = _effect(edges.execute_cost, edges.floor, price) - profit[:, None]
+        edge = np.lexsort((term[:, len(_FINE_PRICES) // 2], edges.server))
+        price, term = price[edge], term[edge]
+        total = np.concatenate([np.zeros((1, price.shape[1])), np.cumsum(np.minimum(term, 0.0), axis=0)])
+        columns = (values[edge] for values in (edges.server, edges.last, edges.floor, edges.execute_cost, profit))
+        return _Tree(edge, *columns, price, term, total[edges.last] - total[1:])
+
+    def bounds(self, base: np.ndarray, parent: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Bounds the reduced cost of sets (parent plus position) and of everything they can grow into."""
+        bound = np.empty(len(parent))
+        for begin in range(0, len(parent), _CHUNK):
+            at = slice(begin, begin + _CHUNK)
+            own = position[at]
+            bound[at] = (base[parent[at]] + self.term[own] + self.rest[own]).max(axis=1)
+        return bound
+
+    def least_effect(self, position: np.ndarray, price: np.ndarray) -> np.ndarray:
+        """Bounds from below what a position does to a set with this price, and to all larger sets."""
+        finite = np.where(np.isfinite(price), price, 1.0)
+        effect = _effect(self.execute_cost[position], self.floor[position], finite[:, None])[:, 0] - self.profit[position]
+        return np.where(np.isfinite(price), effect, np.inf)
 
 
-def _bounds(tables: _PriceTables, base: np.ndarray, parent: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """Bounds the reduced cost of sets (parent plus candidate) and of everything they can grow into."""
-    bound = np.empty(len(parent))
-    for begin in range(0, len(parent), _CHUNK):
-        at = slice(begin, begin + _CHUNK)
-        edge = candidate[at]
-        bound[at] = (base[parent[at]] + tables.term[edge] + tables.rest[edge]).max(axis=1)
-    return bound
-
-
-def _price_tables(edges: Edges, profit: np.ndarray) -> _PriceTables:
-    price = edges.execute_cost.min(initial=np.inf) * _PRICE_STEP ** np.arange(_NUM_PRICES)
-    share = np.clip(edges.root[:, None] / np.sqrt(price), edges.floor[:, None], np.maximum(edges.floor, 1.0)[:, None])
-    term = edges.execute_cost[:, None] / share + share * price - profit[:, None]
-    total = np.concatenate([np.zeros((1, _NUM_PRICES)), np.cumsum(np.minimum(term, 0.0), axis=0)])
-    return _PriceTables(price, term, total[edges.last] - total[1:])
+def _effect(execute_cost: np.ndarray, floor: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """Computes the least of J / y + price * y over shares y of at least the floor; [edge price]."""
+    share = np.maximum(np.sqrt(execute_cost[:, None] / price), floor[:, None])
+    return execute_cost[:, None] / share + share * price

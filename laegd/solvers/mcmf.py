@@ -2,8 +2,9 @@
 
 Source: [1] GADSG, Section V-A; [1] names the method and prints no network, so the network is ours. Every user sends one
 unit to a server or home. An edge costs what the task costs alone on the server; the k-th unit into a server pays on top
-what k - 1 others take away from it. That surcharge cannot be known before the assignment is, so it is guessed: one
-weight per server, several weight vectors per instance, the best plan of them all. Shares are the closed form.
+what it takes away from k - 1 others. That surcharge, and how many users share a server, cannot be known before the
+assignment is, so they are guessed: one number a server, several vectors an instance. Each flow is made feasible, gets
+its closed-form shares, and the best plan of all is returned.
 """
 
 import time
@@ -50,16 +51,31 @@ class MCMFSolver:
         if pack(costs) is None:
             unserved = tuple(instance.user_ids[user] for user in conflict(costs))
             return infeasible_plan(instance, self.name, unserved, time.perf_counter() - start)
-        rng = np.random.default_rng([self.seed, 0])
+        rng, most = np.random.default_rng([self.seed, 0]), most_users(costs)
         candidates: dict[bytes, np.ndarray] = {}
         for i in range(self.num_weights):
-            spread = rng.normal(0.0, _WEIGHT_SPREAD, instance.num_servers)
-            server = repair(costs, flow(costs, np.exp(spread if i else 0.0 * spread)))
+            server = repair(costs, flow(costs, *_guess(rng, most, i)))
             candidates[server.tobytes()] = server
         if self.local_search:
             candidates = {key: improve(costs, server) for key, server in candidates.items()}
         best = min(candidates.values(), key=lambda server: _cost(costs, server).item())
         return make_plan(instance, best, self.name, seconds=time.perf_counter() - start)
+
+
+def _guess(
+    rng: np.random.Generator, most: Int[np.ndarray, "server"], index: int
+) -> tuple[Float[np.ndarray, "server"], Int[np.ndarray, "server"], bool]:
+    """Draws the arguments of `flow`: first the plain ones, then in turn numbers of users and weights."""
+    spread, number = rng.normal(0.0, _WEIGHT_SPREAD, len(most)), 1 + (rng.random(len(most)) * most).astype(np.int64)
+    if index == 0:
+        return np.ones(len(most)), most, False
+    return (np.ones(len(most)), number, True) if index % 2 else (np.exp(spread), most, False)
+
+
+def most_users(costs: Costs) -> Int[np.ndarray, "server"]:
+    """Returns how many users each server could take at most: how many of the smallest floors fit together."""
+    floors = np.sort(np.where(costs.usable, costs.min_share, np.inf), axis=0)
+    return (np.cumsum(floors, axis=0) <= _CAPACITY).sum(axis=0)
 
 
 def _cost(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Float[np.ndarray, "*batch"]:
@@ -68,21 +84,22 @@ def _cost(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Float[np.ndar
     return np.where(is_feasible(costs, server, share), plan_cost(costs, server, share), np.inf)
 
 
-def flow(costs: Costs, weight: Float[np.ndarray, "server"]) -> Int[np.ndarray, "user"]:
-    """Solves one min-cost flow; users may be left at home who must not be, and floors are ignored.
+def flow(
+    costs: Costs, weight: Float[np.ndarray, "server"], slots: Int[np.ndarray, "server"], equal_shares: bool
+) -> Int[np.ndarray, "user"]:
+    """Solves one min-cost flow; users may be left at home who must not be, and floors need not fit together.
 
     Args:
         costs: of one instance.
-        weight: surcharge of a server's k-th user, in units of 2 (k - 1) times the average J_exe there: the exact price
-            of equal tasks, (k^2 - (k - 1)^2) J_exe, less the J_exe that the edge itself costs.
+        weight: of the surcharge 2 (k - 1) J_exe for a server's k-th user. With J_exe the average there and weight 1 it
+            is the price of equal tasks: k^2 J_exe - (k - 1)^2 J_exe, less the J_exe that is on the edge.
+        slots: how many users each server takes at most.
+        equal_shares: whether only edges count whose floor 1 / slots obeys; then the floors of a server fit together.
     """
     num_users, num_servers = costs.usable.shape
     edge_cost = costs.transmit_cost + costs.execute_cost
-    usable_count = costs.usable.sum(axis=0)
-    average = np.where(costs.usable, costs.execute_cost, 0.0).sum(axis=0) / np.maximum(usable_count, 1)
-    # The smallest floors that fit together bound how many users a server can take at all.
-    floors = np.sort(np.where(costs.usable, costs.min_share, np.inf), axis=0)
-    slots = (np.cumsum(floors, axis=0) <= _CAPACITY).sum(axis=0)
+    average = np.where(costs.usable, costs.execute_cost, 0.0).sum(axis=0) / np.maximum(costs.usable.sum(axis=0), 1)
+    usable = costs.usable & (costs.min_share * slots <= _CAPACITY) if equal_shares else costs.usable
     largest = max((float(v.max(initial=0.0)) for v in (edge_cost, costs.local_cost, average * weight)), default=0.0)
     unit = _UNITS / largest if largest > 0 else 1.0
     stranded = (2 * num_users + 2) * _UNITS * (num_users + 1)  # above the cost of any flow that serves everyone
@@ -93,7 +110,7 @@ def flow(costs: Costs, weight: Float[np.ndarray, "server"]) -> Int[np.ndarray, "
         graph.add_node(("user", u), demand=-1)
         home = round(costs.local_cost[u] * unit) if costs.local_allowed[u] else stranded
         graph.add_edge(("user", u), "sink", capacity=1, weight=home)
-    for u, s in np.argwhere(costs.usable).tolist():
+    for u, s in np.argwhere(usable).tolist():
         graph.add_edge(("user", u), ("server", s), capacity=1, weight=round(edge_cost[u, s] * unit))
     for s in range(num_servers):
         for k in range(int(slots[s])):

@@ -5,7 +5,7 @@ one set. Solved by HiGHS, one thread.
 """
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import highspy
 import numpy as np
@@ -16,8 +16,12 @@ from laegd.solvers.columns import Columns
 _PRIMAL_SIMPLEX = 4  # new columns keep the basis primal feasible
 
 
-def _new_highs(time_limit_s: float) -> highspy.Highs:
-    highs = highspy.Highs()
+_FEASIBLE = int(highspy.SolutionStatus.kSolutionStatusFeasible)
+_Highs: Any = highspy.Highs.__base__  # without the Python wrapper, whose constructor prints a banner
+
+
+def _new_highs(time_limit_s: float) -> Any:
+    highs = _Highs()
     for option, value in {"output_flag": False, "threads": 1, "random_seed": 0, "time_limit": time_limit_s}.items():
         highs.setOptionValue(option, value)
     return highs
@@ -105,6 +109,3 @@ def select(
     if not np.isfinite(info.objective_function_value) or info.primal_solution_status != _FEASIBLE:
         return Selection(None, info.mip_dual_bound, False)
     return Selection(np.flatnonzero(np.array(highs.getSolution().col_value) > 0.5), info.mip_dual_bound, proved)
-
-
-_FEASIBLE = int(highspy.SolutionStatus.kSolutionStatusFeasible)

@@ -1,0 +1,268 @@
+"""The certified optimum: set packing over servers' user sets, by column generation and HiGHS.
+
+Source: [1] GADSG, Eqs. 23-25; equation numbers refer to [1]. [1] labels with an uncertified heuristic. Here a server's
+cost depends only on the set of users it takes (`laegd.solvers.columns`), so the problem is a set-packing program whose
+linear relaxation is nearly tight. Its duals certify a bound on every plan; a plan close to the bound rules out almost all
+columns by their reduced costs, and a small integer program over the rest ends the proof.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from laegd.problem.allocation import optimal_shares
+from laegd.problem.feasibility import conflict, pack
+from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
+from laegd.scenario.scenario import require
+from laegd.solvers.columns import Columns, Edges, list_columns, offload_edges, price_sets, search_columns
+from laegd.solvers.set_packing import Duals, Relaxation, select
+
+_PROOF_TOLERANCE = 1e-9  # relative gap below which a plan counts as optimal: the rounding of HiGHS's duals
+_REDUCED_COST_TOLERANCE = 1e-7  # HiGHS's own dual feasibility tolerance
+_COLUMNS_AT_ONCE = 500  # up to here adding all columns beats adding them in rounds
+_COLUMNS_A_ROUND = 150
+_FIRST_GAP = 5e-4  # relative; nine relaxations in ten are tighter, and the integer program over so few columns is quick
+_FIRST_NODES = 1_000  # per set size, in the first searches of a server whose sets are not listed
+
+
+@dataclass(frozen=True)
+class ExactSolver:
+    """Finds the optimum with its proof; at a limit the best plan found, with a certified lower bound."""
+
+    name: str = "exact"
+    time_limit_s: float | None = None
+    """Per instance; None: until the optimum is proved."""
+    max_columns: int = 200_000
+    """Sets listed at once, about 1 KiB each while they are listed; servers with more are searched instead."""
+
+    def __post_init__(self) -> None:
+        limit = self.time_limit_s
+        require(limit is None or limit > 0, "time_limit_s", "a number above 0, or None", limit, "Give seconds.")
+        require(self.max_columns > 0, "max_columns", "at least 1", self.max_columns, "Keep the default.")
+
+    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+        """Returns the plan of each instance; an infeasible one names users that cannot be served together."""
+        return [self.solve_one(instance) for instance in instances]
+
+    def solve_one(self, instance: Instance, hint: Plan | None = None) -> Plan:
+        """Solves one instance; a feasible `hint`, a plan of any origin, shortens the proof."""
+        begin = time.perf_counter()
+        deadline = begin + (np.inf if self.time_limit_s is None else self.time_limit_s)
+        costs = instance.costs
+        packed = pack(costs)
+        if packed is None:
+            unserved = tuple(instance.user_ids[u] for u in conflict(costs))
+            return infeasible_plan(instance, self.name, unserved, time.perf_counter() - begin)
+        starts = [packed] if hint is None or not hint.feasible else [packed, hint.server]
+        search = _Search(costs, starts, deadline, self.max_columns)
+        server, lower_bound = search.run()
+        plan = make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound)
+        return plan
+
+    def lower_bound(self, instance: Instance) -> float:
+        """Returns a certified lower bound on the cost of every plan, the value of the relaxation; inf: infeasible."""
+        deadline = time.perf_counter() + (np.inf if self.time_limit_s is None else self.time_limit_s)
+        packed = pack(instance.costs)
+        if packed is None:
+            return np.inf
+        return _Search(instance.costs, [packed], deadline, self.max_columns).relax().bound
+
+
+class _Root(NamedTuple):
+    """The relaxation: a certified bound, and what it takes to rule columns out by reduced cost."""
+
+    bound: float
+    dual: Float[np.ndarray, "user"]  # at most 0 for users that may stay local
+    least: Float[np.ndarray, "server"]  # at most 0, and no column of the server has a smaller reduced cost
+    columns: Columns  # those of the relaxation
+    value: Float[np.ndarray, "column"]
+
+
+class _Search:
+    """The search on one instance: incumbent and bound only ever improve."""
+
+    def __init__(self, costs: Costs, starts: list[np.ndarray], deadline: float, max_columns: int) -> None:
+        self.costs, self.deadline, self.max_columns = costs, deadline, max_columns
+        self.num_users, self.num_servers = costs.covered.shape
+        self.base = float(costs.local_cost[costs.local_allowed].sum())
+        self.best, self.best_cost = starts[0], np.inf
+        for start in starts:
+            self.offer(start)
+        edges = offload_edges(costs)
+        self.edges = edges
+        self.pool, skipped = list_columns(edges, self.num_users, max_columns)
+        self.searched = np.concatenate([skipped, np.zeros(self.num_servers - len(skipped), dtype=bool)])
+        self.open_edges = edges.of_servers(self.searched)
+        self.starts = starts
+
+    def offer(self, server: Int[np.ndarray, "user"]) -> None:
+        """Takes an assignment as the incumbent if it is feasible and cheaper."""
+        share = optimal_shares(self.costs, server)
+        cost = float(plan_cost(self.costs, server, share))
+        if cost < self.best_cost and bool(is_feasible(self.costs, server, share)):
+            self.best, self.best_cost = server, cost
+
+    def run(self) -> tuple[Int[np.ndarray, "user"], float]:
+        """Returns the best assignment and a lower bound."""
+        root = self.relax()
+        self.offer(self.round(root))
+        bound = root.bound if self.proved(root.bound) else self.close(root)
+        return self.best, self.best_cost if self.proved(bound) else min(bound, self.best_cost)
+
+    def proved(self, bound: float) -> bool:
+        """Tells whether the incumbent is optimal."""
+        return self.best_cost - bound <= _PROOF_TOLERANCE * abs(self.best_cost)
+
+    # relaxation
+
+    def relax(self) -> _Root:
+        """Solves the linear relaxation by column generation, to the end or the deadline."""
+        best = self._trivial_root()
+        if not len(self.edges.user):
+            return best
+        relaxation = Relaxation(self.costs.local_allowed, self.num_servers, self.deadline - time.perf_counter())
+        inside = np.zeros(len(self.pool), dtype=bool)
+        inside[:_COLUMNS_AT_ONCE] = True  # the smallest sets first, so never none: HiGHS refuses an empty program
+        columns = Columns.join([*map(self._columns_of, self.starts), self.pool.take(np.flatnonzero(inside))])
+        relaxation.add(columns)
+        max_nodes = _FIRST_NODES
+        while (duals := relaxation.solve()) is not None:
+            root, new, exact = self._price(duals, columns, inside, max_nodes)
+            best = root if root.bound > best.bound else best._replace(columns=columns, value=duals.value)
+            if not len(new):
+                if exact or max_nodes >= self.max_columns:
+                    break
+                max_nodes *= 4
+            if time.perf_counter() > self.deadline:
+                break
+            if len(new):
+                relaxation.add(new)
+                columns = Columns.join([columns, new])
+        return best
+
+    def _trivial_root(self) -> _Root:
+        """Bounds each user by its cheapest run, with a server of its own."""
+        costs = self.costs
+        alone = np.where(costs.usable, costs.transmit_cost + costs.execute_cost, np.inf).min(axis=1, initial=np.inf)
+        dual = np.where(costs.local_allowed, np.minimum(alone - costs.local_cost, 0.0), alone)
+        start = Columns.join([self._columns_of(self.best)])
+        bound = self._certify(dual, np.zeros(self.num_servers))
+        return _Root(bound, dual, np.zeros(self.num_servers), start, np.ones(len(start)))
+
+    def _certify(self, dual: np.ndarray, least: np.ndarray) -> float:
+        """Computes the Lagrangian bound of these duals, less what rounding may have added."""
+        terms = np.concatenate([[self.base], dual, least])
+        return float(terms.sum() - 1e-13 * len(terms) * np.abs(terms).max())
+
+    def _price(
+        self, duals: Duals, columns: Columns, inside: np.ndarray, max_nodes: int
+    ) -> tuple[_Root, Columns, bool]:
+        """Prices all columns; marks those to add in `inside`, and returns them with the bound that the duals certify."""
+        dual = np.where(self.costs.local_allowed, np.minimum(duals.user, 0.0), duals.user)
+        least, found, exact = np.zeros(self.num_servers), [], True
+        reduced = self.pool.reduced_cost(np.concatenate([dual, np.zeros(self.num_servers)]))
+        server = self.pool.servers(self.num_users)
+        np.minimum.at(least, server, reduced)
+        wanted = np.flatnonzero(~inside & (reduced < duals.server[server] - _REDUCED_COST_TOLERANCE))
+        if len(wanted) > _COLUMNS_A_ROUND:
+            slack = reduced[wanted] - duals.server[server[wanted]]
+            wanted = wanted[np.argpartition(slack, _COLUMNS_A_ROUND)[:_COLUMNS_A_ROUND]]
+        inside[wanted] = True
+        found.append(self.pool.take(wanted))
+        if len(self.open_edges.user):
+            limit = np.minimum(duals.server, 0.0) - _REDUCED_COST_TOLERANCE
+            priced = search_columns(self.open_edges, dual, limit, 0.5, max_nodes)
+            least = np.minimum(least, priced.least)
+            exact = priced.complete
+            found.append(_best_per_server(priced.columns, priced.reduced_cost, self.num_users, 10))
+        root = _Root(self._certify(dual, least), dual, least, columns, duals.value)
+        return root, Columns.join(found), exact
+
+    # integer part
+
+    def close(self, root: _Root) -> float:
+        """Improves the incumbent by integer programs over ever more columns; returns the best bound proved."""
+        bound, gap = root.bound, min(self.best_cost - root.bound, _FIRST_GAP * abs(root.bound))
+        while time.perf_counter() < self.deadline:
+            columns, complete = self._within(root, gap)
+            selection = select(columns, self.costs.local_allowed, self.num_servers, self.deadline)
+            if selection.chosen is not None:
+                self.offer(self._assignment(columns.take(selection.chosen)))
+            if complete:
+                # a plan that uses any other column costs at least root.bound + gap
+                achieved = self.base + selection.bound
+                achieved -= 0.0 if selection.proved else _REDUCED_COST_TOLERANCE * abs(achieved)
+                bound = max(bound, min(achieved, root.bound + gap))
+            if self.proved(bound) or not complete or not selection.proved:
+                break
+            gap = min(self.best_cost - root.bound, 16 * gap)
+        return bound
+
+    def _within(self, root: _Root, gap: float) -> tuple[Columns, bool]:
+        """Returns the columns that a plan cheaper than root.bound + gap may use, and whether these are all of them."""
+        limit = root.least + gap + _PROOF_TOLERANCE * abs(root.bound)
+        full_dual = np.concatenate([root.dual, np.zeros(self.num_servers)])
+        near = self.pool.reduced_cost(full_dual) <= limit[self.pool.servers(self.num_users)]
+        found = [self.pool.take(np.flatnonzero(near))]
+        if not len(self.open_edges.user):
+            return found[0], True
+        priced = search_columns(self.open_edges, root.dual, limit, 0.0, self.max_columns // 8)
+        if not priced.complete:
+            found.append(root.columns)
+        return Columns.join([*found, priced.columns]), priced.complete
+
+    def round(self, root: _Root) -> Int[np.ndarray, "user"]:
+        """Rounds the relaxation: its largest columns that are compatible, then every other user where it is cheapest."""
+        server = np.full(self.num_users, LOCAL, dtype=np.int64)
+        used = np.zeros(self.num_users + self.num_servers, dtype=bool)
+        for column in np.argsort(-root.value, kind="stable")[: np.count_nonzero(root.value > 1e-6)]:
+            row = root.columns.row[root.columns.start[column] : root.columns.start[column + 1]]
+            if not used[row].any():
+                used[row] = True
+                server[row[1:]] = row[0] - self.num_users
+        left = np.flatnonzero(~used[: self.num_users] & self.costs.usable.any(axis=1))
+        order = np.lexsort((-self.costs.local_cost[left], self.costs.local_allowed[left]))
+        for user in left[order]:
+            server = self._insert(server, user)
+        return server
+
+    def _insert(self, server: np.ndarray, user: int) -> np.ndarray:
+        """Moves one user to where the plan gets cheapest, as far as its floors allow."""
+        options = np.concatenate([[LOCAL], np.flatnonzero(self.costs.usable[user])])
+        trial = np.tile(server, (len(options), 1))
+        trial[:, user] = options
+        share = optimal_shares(self.costs, trial)
+        load = np.where(trial[:, :, None] == np.arange(self.num_servers), share[:, :, None], 0.0).sum(axis=1)
+        cost = np.where((load <= 1.0 + 1e-9).all(axis=1), plan_cost(self.costs, trial, share), np.inf)
+        if not self.costs.local_allowed[user] and len(options) > 1:
+            cost[0] = np.inf
+        return trial[cost.argmin()]
+
+    def _assignment(self, columns: Columns) -> np.ndarray:
+        server = np.full(self.num_users, LOCAL, dtype=np.int64)
+        for begin, end in zip(columns.start[:-1], columns.start[1:], strict=True):
+            server[columns.row[begin + 1 : end]] = columns.row[begin] - self.num_users
+        return server
+
+    def _columns_of(self, server: np.ndarray) -> Columns:
+        """Returns the columns of an assignment."""
+        parts, edges = [], self.edges
+        on = server[edges.user] == edges.server
+        for s in np.unique(edges.server[on]):
+            member = np.flatnonzero(on & (edges.server == s))[None, :]
+            cost = price_sets(edges, member)[0] + edges.fixed_cost[member].sum(axis=1)
+            row = np.concatenate([[self.num_users + s], edges.user[member[0]]])
+            parts.append(Columns(cost, np.array([0, len(row)]), row))
+        return Columns.join(parts)
+
+
+def _best_per_server(columns: Columns, reduced: np.ndarray, num_users: int, count: int) -> Columns:
+    server = columns.servers(num_users)
+    order = np.lexsort((reduced, server))
+    rank = np.arange(len(order)) - np.searchsorted(server[order], server[order], side="left")
+    return columns.take(order[rank < count])
