@@ -58,7 +58,9 @@ def _read_scenario(path: Path) -> "Scenario":
     try:
         return Scenario.from_json(path.read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: Expected a readable scenario file, got: {error.strerror}. Check the path.") from error
+        raise ValueError(
+            f"{path}: Expected a readable scenario file, got: {error.strerror}. Check the path."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -143,7 +145,9 @@ def train(
 
     overrides = (*set, f"training.seed={seed}") if seed is not None else set
     result = _train(load_config(config, overrides), workdir, data)
-    _out.print(f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}")
+    _out.print(
+        f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}"
+    )
 
 
 def _plan_config(
@@ -276,7 +280,9 @@ def _outputs(scenarios: Sequence[Path], out: Path) -> list[Path]:
 
 def _describe(instance: "Instance", plan: "Plan") -> str:
     if not plan.feasible:
-        return "no feasible plan" + (f": {', '.join(plan.unserved)} cannot be served together" if plan.unserved else " found")
+        return "no feasible plan" + (
+            f": {', '.join(plan.unserved)} cannot be served together" if plan.unserved else " found"
+        )
     local = int((plan.server < 0).sum())
     gap = "gap unknown" if plan.gap is None else f"certified gap {100 * plan.gap:.4f} %"
     return (
@@ -308,7 +314,7 @@ def solve(
         samples: Samples N, for gadsg.
         steps: Sampling steps, for gadsg.
         polish: Rounds of local search, for gadsg.
-        picture: Also draws the plan, or the plans side by side, as PNG.
+        picture: Also draws the plan as PNG; for several scenarios a folder of pictures.
         seed: Seed of the samples.
     """
     from dataclasses import replace
@@ -323,21 +329,29 @@ def solve(
     instances = [Instance.from_scenario(_read_scenario(path)) for path in scenarios]
     outputs = _outputs(scenarios, out)
     (solver,) = _solvers(
-        method, checkpoint, time_limit_s, lambda base: _plan_config(base, samples, steps, None, polish, seed), certify=True
+        method,
+        checkpoint,
+        time_limit_s,
+        lambda base: _plan_config(base, samples, steps, None, polish, seed),
+        certify=True,
     )
     plans = solver.solve(instances)
     failures = []
     for path, target, instance, plan in zip(scenarios, outputs, instances, plans, strict=True):
         if plan.feasible and plan.lower_bound is None:
-            plan = replace(plan, lower_bound=min(ExactSolver(time_limit_s=time_limit_s).lower_bound(instance), plan.cost))
+            plan = replace(
+                plan, lower_bound=min(ExactSolver(time_limit_s=time_limit_s).lower_bound(instance), plan.cost)
+            )
         write_atomically(target, plan_to_json(instance, plan))
         _out.print(f"{path.name}: {_describe(instance, plan)}", highlight=False, soft_wrap=True)
         if not plan.feasible:
             failures.append(path.name)
     if picture is not None:
-        from laegd.evaluation.picture import draw_plans
+        from laegd.evaluation.picture import draw_plan
 
-        draw_plans(instances, plans, picture)
+        targets = [picture] if len(plans) == 1 else [picture / f"{path.stem}.png" for path in scenarios]
+        for target, instance, plan in zip(targets, instances, plans, strict=True):
+            draw_plan(instance, plan, target)
     if failures:
         raise _Infeasible(f"no feasible plan for {', '.join(failures)}")
 
@@ -355,7 +369,9 @@ def export(data: Positional[Path], out: Path, index: int = 0) -> None:
 
     dataset = Dataset.open(data)
     if not 0 <= index < len(dataset):
-        raise ValueError(f"--index: Expected 0 to {len(dataset) - 1}, got {index}. The data set has {len(dataset)} instances.")
+        raise ValueError(
+            f"--index: Expected 0 to {len(dataset) - 1}, got {index}. The data set has {len(dataset)} instances."
+        )
     scenario = dataset.read(index // BLOCK).scenarios.scenario(index % BLOCK)
     write_atomically(out, scenario.to_json())
     _out.print(f"{out}: instance {index} of {dataset.manifest.scale}", highlight=False, soft_wrap=True)
@@ -391,12 +407,12 @@ def import_sites(
 
     from laegd.config import load_scenario_config
     from laegd.scenario.files import write_atomically
-    from laegd.scenario.places import read_places
-    from laegd.scenario.topology import coverage_of, scenario_from_places
+    from laegd.scenario.places import read_sites
+    from laegd.scenario.topology import scenario_from_places
 
-    scenario = scenario_from_places(
-        read_places(servers),
-        read_places(users),
+    scenario, coverage = scenario_from_places(
+        read_sites(servers),
+        read_sites(users),
         rng=np.random.default_rng(seed),
         centre_deg=_parse_centre(centre),
         num_servers=num_servers,
@@ -406,7 +422,7 @@ def import_sites(
         config=load_scenario_config(config) if config else None,
     )
     write_atomically(out, scenario.to_json())
-    _out.print(f"{out}: {coverage_of(scenario)}", highlight=False, soft_wrap=True)
+    _out.print(f"{out}: {coverage}", highlight=False, soft_wrap=True)
 
 
 def _parse_centre(text: str | None) -> tuple[float, float] | None:
@@ -415,7 +431,9 @@ def _parse_centre(text: str | None) -> tuple[float, float] | None:
     try:
         latitude, longitude = map(float, text.split(","))
     except ValueError:
-        raise ValueError(f'--centre: Expected "latitude,longitude" in degrees, got {text!r}. Write -37.81,144.96.') from None
+        raise ValueError(
+            f'--centre: Expected "latitude,longitude" in degrees, got {text!r}. Write -37.81,144.96.'
+        ) from None
     return latitude, longitude
 
 
@@ -458,7 +476,7 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> None:
     _out.print(results_table([summary for summary, _ in results], _title(dataset)))
     instance = dataset.read(0).instances[0]
     plans = [solver.solve([instance])[0] for solver in (ExactSolver(), network.with_settings(certify=True))]
-    draw_plans([instance, instance], plans, out / "plan.png")
+    draw_plans(instance, plans, out / "plan.png")
     _out.print(f"picture: {out / 'plan.png'}   results: {out / 'results.json'}", highlight=False, soft_wrap=True)
 
 

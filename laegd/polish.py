@@ -5,7 +5,6 @@ another's place, who takes the best third one) and applies the best one, as long
 or the user's own device. Arrays carry the instances last, see `laegd.candidates`.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -31,14 +30,18 @@ class Prices(NamedTuple):
     replace: Float[Array, "user user cand batch"]  # the first user comes, the second leaves its place
 
 
-@partial(jax.jit, static_argnames="rounds")
-def polish(server: Int[Array, "batch cand user"], problem: Problem, rounds: int) -> Int[Array, "batch cand user"]:
+@jax.jit
+def polish(
+    server: Int[Array, "batch cand user"], problem: Problem, rounds: int | Int[Array, ""]
+) -> Int[Array, "batch cand user"]:
     """Improves each candidate by up to `rounds` best changes; never worse, and feasible where it was."""
     place = jnp.moveaxis(server, (0, 1, 2), (2, 1, 0))
     return jnp.moveaxis(polished(place, edges_of(problem), rounds), (0, 1, 2), (2, 1, 0))
 
 
-def polished(server: Int[Array, "user cand batch"], edges: Edges, rounds: int) -> Int[Array, "user cand batch"]:
+def polished(
+    server: Int[Array, "user cand batch"], edges: Edges, rounds: int | Int[Array, ""]
+) -> Int[Array, "user cand batch"]:
     """`polish` in the inner layout."""
     num_servers = edges.min_share.shape[1]
 
@@ -123,18 +126,20 @@ def prices_of(place: Int[Array, "user cand batch"], edges: Edges) -> Prices:
     local_cost = jnp.where(edges.local_allowed, edges.local_cost, jnp.inf)
     offload = place < num_servers  # [user cand batch]
 
-    plain = set_costs(root, floor, at)  # [newcomer server cand batch], the last newcomer is nobody
-    take = jnp.concatenate(
-        [plain[:-1] - plain[-1:] + transmit, jnp.broadcast_to(local_cost[:, None], (num_users, 1, *place.shape[1:]))], 1
-    )
-
     def at_place_of_second(values: Array) -> Array:
         """[user server ...] -> [user second ...]: the first user's value at the second's server, 0 for local."""
         return jnp.where(at[None], values[:, None], 0.0).sum(2)
 
-    seconds_root, seconds_floor = at_place_of_second(root), at_place_of_second(floor)  # [user second cand batch]
+    # The servers as they are, then for each user its server without it.
     neighbour = (place[:, None] == place[None]) & ~jnp.eye(num_users, dtype=bool)[:, :, None, None]
-    without = set_costs(seconds_root, seconds_floor, neighbour & offload[None])  # [newcomer evicted cand batch]
+    costs = set_costs(
+        jnp.concatenate([jnp.broadcast_to(root, at.shape), at_place_of_second(root)], axis=1),
+        jnp.concatenate([jnp.broadcast_to(floor, at.shape), at_place_of_second(floor)], axis=1),
+        jnp.concatenate([at, neighbour & offload[None]], axis=1),
+    )  # [newcomer set cand batch], the last newcomer is nobody
+    plain, without = costs[:, :num_servers], costs[:, num_servers:]
+    local = jnp.broadcast_to(local_cost[:, None], (num_users, 1, *place.shape[1:]))
+    take = jnp.concatenate([plain[:-1] - plain[-1:] + transmit, local], axis=1)
     now = jnp.where(at, plain[-1], 0.0).sum(1)  # [user cand batch], the cost of the user's server
     own_transmit = jnp.where(at, edges.transmit_cost, 0.0).sum(1)
     leave = jnp.where(offload, without[-1] - now - own_transmit, -edges.local_cost)
@@ -178,10 +183,12 @@ def set_costs(
 
         return lax.scan(add, part(new_root, new_floor), (member_root, member_floor))[0]
 
-    for _ in range(NUM_PRICINGS - 1):
+    def raise_price(_: Array, nu: Array) -> Array:
         free_root, bound_floor, _ = split(nu)
         left = 1.0 - bound_floor
-        nu = jnp.maximum(nu, jnp.where(left > 0, free_root / jnp.where(left > 0, left, 1.0), nu))
+        return jnp.maximum(nu, jnp.where(left > 0, free_root / jnp.where(left > 0, left, 1.0), nu))
+
+    nu = lax.fori_loop(0, NUM_PRICINGS - 1, raise_price, nu)
     free_root, bound_floor, bound_cost = split(nu)
     cost = 2.0 * nu * free_root + bound_cost - nu**2 * (1.0 - bound_floor)
     return jnp.where(total_floor <= 1.0 + SHARE_TOLERANCE, cost, jnp.inf)

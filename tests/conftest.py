@@ -2,7 +2,7 @@
 
 import os
 
-# Several virtual CPU devices in one process hang on small machines unless XLA's thread pool is larger than the core count.
+# Several virtual CPU devices in one process hang on small machines unless XLA has more threads than there are cores.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -34,7 +34,9 @@ def test_settings_survive_json():
 
 def test_scenario_settings_reach_the_recipe(toml):
     """Nested tables of a data set's recipe are read."""
-    path = toml('[[data.train]]\nscale = "gs2_gu4_au2"\ncount = 10\nseed = 4\nscenario.deadline_s = 1.5\nscenario.channel.bandwidth_hz = 1e6\n')
+    path = toml(
+        '[[data.train]]\nscale = "gs2_gu4_au2"\ncount = 10\nseed = 4\nscenario.deadline_s = 1.5\nscenario.channel.bandwidth_hz = 1e6\n'
+    )
     scenario = load_config(path).data.train[0].scenario
     assert (scenario.deadline_s, scenario.channel.bandwidth_hz) == (1.5, 1e6)
 
@@ -50,9 +52,21 @@ BAD = [
     ("[diffusion]\nnum_steps = 1", "Expected a schedule that ends in noise", "schedule that keeps a signal"),
     ('[diffusion]\nschedule = "square"', "Invalid enum value 'square'", "unknown schedule"),
     ("[decode]\nthresholds = []", "thresholds: Expected one or more numbers", "no thresholds"),
-    ('[[data.train]]\nscale = "3x12"\ncount = 1\nseed = 1', "scale: Expected a name such as gs3_gu7_au5, got '3x12'", "scale"),
-    ('[[data.train]]\nscale = "gs3_gu7_au5"\ncount = 0\nseed = 1', "count: Expected at least 1 instance, got 0", "count"),
-    ('[[data.train]]\nscale = "gs3_gu7_au5"\ncount = 9\nseed = 2', "data.validation.seed: Expected a seed that no", "same seed"),
+    (
+        '[[data.train]]\nscale = "3x12"\ncount = 1\nseed = 1',
+        "scale: Expected a name such as gs3_gu7_au5, got '3x12'",
+        "scale",
+    ),
+    (
+        '[[data.train]]\nscale = "gs3_gu7_au5"\ncount = 0\nseed = 1',
+        "count: Expected at least 1 instance, got 0",
+        "count",
+    ),
+    (
+        '[[data.train]]\nscale = "gs3_gu7_au5"\ncount = 9\nseed = 2',
+        "data.validation.seed: Expected a seed that no",
+        "same seed",
+    ),
     ("[training\nsteps = 3", "Expected TOML, got", "broken TOML"),
 ]
 

@@ -13,19 +13,19 @@ from scipy.optimize import minimize
 from laegd.candidates import Problem, optimal_shares, plan_cost, problem_of, project_shares
 from laegd.decoding import DecodeConfig, decode, greedy_assignment
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch
-from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.scenario.generator import Scale, ScenarioConfig, TruncatedNormal, draw
 from laegd.scenario.scenario import Scenario
 
 REFERENCES = sorted((Path(__file__).parent / "data" / "reference").glob("*.json"))
 OPTIMAL, MODEL = DecodeConfig(), DecodeConfig(allocation="model")
 
 
-def drawn_costs(scale: str, count: int, seed: int = 0, **settings: float) -> Costs:
+def drawn_costs(scale: str, count: int, seed: int = 0, **settings) -> Costs:
     rng = np.random.default_rng(seed)
     return InstanceBatch.from_scenarios(draw(ScenarioConfig(**settings), Scale.parse(scale), count, rng)).costs
 
 
-def random_belief(problem: Problem, samples: int, seed: int = 0) -> jax.Array:
+def random_belief(problem: Problem, samples: int, seed: int = 0):
     batch, user, server = problem.usable.shape
     return jax.random.uniform(jax.random.key(seed), (batch, samples, user, server))
 
@@ -48,9 +48,8 @@ def true_cost(costs: Costs, b: int, server: np.ndarray, share: np.ndarray) -> fl
     total = 0.0
     for u, s in enumerate(server):
         remote = s != LOCAL
-        total += (
-            costs.transmit_cost[b, u, s] + costs.execute_cost[b, u, s] / share[u] if remote else costs.local_cost[b, u]
-        )
+        offloaded = costs.transmit_cost[b, u, s] + costs.execute_cost[b, u, s] / share[u] if remote else 0.0
+        total += offloaded if remote else costs.local_cost[b, u]
     return total
 
 
@@ -77,9 +76,10 @@ def test_decoded_plans_obey_every_constraint_and_cost_what_they_say(scale, setti
 def test_instances_with_a_feasible_plan_are_nearly_all_decoded():
     """By enumeration of all places of the users that must offload, random beliefs miss at most 1 percent of instances.
 
-    Tight deadlines and few servers make the packing of those users hard.
+    Slow devices and slow servers make the packing of those users hard.
     """
-    costs = drawn_costs("gs2_gu4_au2", 200, deadline_s=1.5)
+    slow = TruncatedNormal(2e9, 1e9, 1e9, 3e9)
+    costs = drawn_costs("gs2_gu4_au2", 200, user_capacity_flops=slow, gs_capacity_flops=6e9)
     problem = problem_of(costs)
     belief = random_belief(problem, 8)
     feasible = np.asarray(decode(belief, belief, problem, OPTIMAL).feasible)
@@ -95,32 +95,21 @@ def test_instances_with_a_feasible_plan_are_nearly_all_decoded():
 
     possible = np.array([packs(b) for b in range(200)])
     assert not np.any(feasible & ~possible)
-    assert 20 < possible.sum() < 190  # the case is hard, not hopeless
+    assert 20 < possible.sum() < 180  # the case is hard, not hopeless
     assert (possible & ~feasible).sum() <= 0.01 * possible.sum()
 
 
 def test_a_stuck_user_gets_room_by_moving_another():
-    """Two users must offload; the surer one takes the only server of the other and has to move.
-
-    Users 0 and 1 both have two usable servers, user 2 is placed with them: user 0 (0.6) and user 1 (0.6) fit on either
-    server alone, user 2 (0.4) only beside one of them; beliefs put user 2 and user 0 on a full server first.
-    """
-    problem = Problem(
-        local_cost=jnp.ones((1, 3)),
-        local_allowed=jnp.zeros((1, 3), bool),
-        usable=jnp.ones((1, 3, 2), bool),
-        transmit_cost=jnp.ones((1, 3, 2)),
-        execute_cost=jnp.ones((1, 3, 2)),
-        min_share=jnp.array([[[0.6, 0.6], [0.9, 0.6], [0.4, 0.4]]]),
-    )
-    # By belief: user 0 takes server 1 (0.4 left there), user 2 joins it, user 1 fits nowhere: 0.9 on 0 does, so make
-    # server 0 take user 2 instead; then user 1 needs user 2 (or 0) to move.
-    belief = jnp.array([[[[0.1, 0.9], [0.5, 0.6], [0.8, 0.2]]]])
+    """Two users of 0.5 that prefer different servers leave no room for one of 0.9, so one of them has to move."""
+    edge = jnp.ones((1, 3, 2))
+    floor = jnp.array([[[0.5, 0.5], [0.5, 0.5], [0.9, 0.9]]])
+    problem = Problem(edge[..., 0], jnp.zeros((1, 3), bool), edge > 0, edge, edge, floor)
+    # The surest users are placed first: user 0 on server 0, user 1 on server 1.
+    belief = jnp.array([[[[0.9, 0.1], [0.1, 0.8], [0.7, 0.6]]]])
     server, feasible = greedy_assignment(belief, problem, (0.5,))
     assert bool(feasible[0, 0])
-    load = np.zeros(2)
-    np.add.at(load, np.asarray(server[0, 0]), np.asarray(problem.min_share)[0, np.arange(3), server[0, 0]])
-    assert np.all(load <= 1 + 1e-6)
+    first, second, big = (int(s) for s in server[0, 0])
+    assert first == second != big and big != LOCAL
 
 
 def test_users_that_no_server_can_take_are_reported():
@@ -230,7 +219,9 @@ def test_a_perfect_belief_gives_the_reference_optimum(path):
         assert float(decoded.cost[0]) == pytest.approx(case["optimum"], rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [OPTIMAL, MODEL, DecodeConfig(polish_rounds=5)], ids=["optimal", "model", "polish"])
+@pytest.mark.parametrize(
+    "settings", [OPTIMAL, MODEL, DecodeConfig(polish_rounds=5)], ids=["optimal", "model", "polish"]
+)
 def test_renumbering_users_renumbers_the_answer(settings):
     """With distinct beliefs the order of the users does not matter."""
     costs = drawn_costs("gs3_gu7_au5", 24, seed=5)
@@ -243,7 +234,9 @@ def test_renumbering_users_renumbers_the_answer(settings):
     np.testing.assert_allclose(turned.cost, plain.cost, rtol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [OPTIMAL, MODEL, DecodeConfig(polish_rounds=5)], ids=["optimal", "model", "polish"])
+@pytest.mark.parametrize(
+    "settings", [OPTIMAL, MODEL, DecodeConfig(polish_rounds=5)], ids=["optimal", "model", "polish"]
+)
 def test_padding_changes_nothing(settings):
     """Users without an edge and a cost, and servers without an edge, leave the plan as it was."""
     costs = drawn_costs("gs3_gu7_au5", 24, seed=6)

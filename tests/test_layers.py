@@ -53,7 +53,9 @@ def test_imports_point_to_earlier_layers(path):
 
 def test_modules_do_not_import_in_circles():
     """Following imports never leads back to where one started."""
-    names = {f"laegd.{'.'.join(p.relative_to(PACKAGE).with_suffix('').parts)}": p for p in FILES if p.stem != "__init__"}
+    names = {
+        f"laegd.{'.'.join(p.relative_to(PACKAGE).with_suffix('').parts)}": p for p in FILES if p.stem != "__init__"
+    }
     graph = {name: imported_modules(path) & set(names) for name, path in names.items()}
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Diffusion of bits with a symmetric 2x2 kernel.
 
-Source: [1] GADSG, Eqs. 35-38; equation numbers refer to [1]. Bits are floats 0/1. Where we differ: the posterior holds for
-any s < t, so that the sampler can jump, and at s = 0 it is the model's belief itself.
+Source: [1] GADSG, Eqs. 35-38; equation numbers refer to [1]. Bits are floats 0/1. Where we differ: the posterior
+holds for any s < t, so that the sampler can jump, and at s = 0 it is the model's belief itself.
 """
 
 import jax

@@ -1,7 +1,8 @@
 """Diffusion of shares with Gaussian noise.
 
-Source: [1] GADSG, Eqs. 39-43; equation numbers refer to [1]. A share in [0, 1] is diffused as 2 y - 1. Where we differ: [1]'s
-Algorithm 2 adds noise that is DDPM's only by accident; the step here is DDIM's (Song et al. 2021, Eq. 12) with eta.
+Source: [1] GADSG, Eqs. 39-43; equation numbers refer to [1]. A share in [0, 1] is diffused as 2 y - 1. Where we
+differ: [1]'s Algorithm 2 adds noise that is DDPM's only by accident; the step here is DDIM's (Song et al. 2021, Eq.
+12) with eta.
 """
 
 import jax

@@ -1,7 +1,8 @@
 """The joint training loss. Source: [1] GADSG, Algorithm 1 and Eqs. 45-47.
 
-Where we differ: Algorithm 1 prints the clean bits as input of the classifier, which leaks the answer; Eqs. 35-36 are followed
-and the bits are noised too. Sums and counts are returned apart, so that means over several devices are exact.
+Where we differ: Algorithm 1 prints the clean bits as input of the classifier, which leaks the answer; Eqs. 35-36 are
+followed and the bits are noised too. Sums and counts are returned apart, so that means over several devices are
+exact.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable

@@ -1,10 +1,12 @@
 """Noise schedules for the offloading bits and the shares.
 
-Source: [1] GADSG, Sec. IV-C; equation numbers refer to [1]. Its linear betas, 1e-4 to 2e-2, are those of 1000 steps; with
-T = 200 a seventh of the signal would survive, against its own condition prod(1 - beta) ~ 0. So beta is scaled by 1000/T.
+Source: [1] GADSG, Sec. IV-C; equation numbers refer to [1]. Its linear betas, 1e-4 to 2e-2, are those of 1000 steps;
+with T = 200 a seventh of the signal would survive, against its own condition prod(1 - beta) ~ 0. So beta is scaled by
+1000/T.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -35,7 +37,9 @@ class Schedule:
     """What is left of the data after t = 0 .. T steps, as constants of the traced program."""
 
     alpha_bar: Float[np.ndarray, "step"]  # prod(1 - beta), Eq. 40; the shares' signal power
-    bit_signal: Float[np.ndarray, "step"]  # prod(1 - 2 beta): a bit is flipped with probability (1 - bit_signal) / 2, Eq. 36
+    bit_signal: Float[
+        np.ndarray, "step"
+    ]  # prod(1 - 2 beta): a bit is flipped with probability (1 - bit_signal) / 2, Eq. 36
 
     @property
     def num_steps(self) -> int:
@@ -69,7 +73,8 @@ def stride(num_train_steps: int, num_sample_steps: int) -> list[tuple[int, int]]
     """Splits T .. 0 into jumps (t, s) of nearly equal length for the DDIM sampler."""
     if not 1 <= num_sample_steps <= num_train_steps:
         raise ValueError(
-            f"num_steps: Expected 1 to {num_train_steps} sampling steps, got {num_sample_steps}. Use 5, or train with more."
+            f"num_steps: Expected 1 to {num_train_steps} sampling steps, got {num_sample_steps}. "
+            "Use 5, or train with more."
         )
     points = np.linspace(num_train_steps, 0, num_sample_steps + 1).round().astype(int).tolist()
-    return list(zip(points[:-1], points[1:], strict=True))
+    return list(pairwise(points))

@@ -1,8 +1,8 @@
 """Every solver on one data set, under one protocol: cost ratio to the labels, accuracy, infeasible share, split times.
 
-The reference is what the data set was labelled with: `optimum` for exact labels (certified; no ratio is below 1) or `mcmf`. An
-instance is never dropped: a plan that breaks a constraint counts as not accurate, and the infeasible share stands beside the
-mean ratio, which is over feasible plans.
+The reference is what the data set was labelled with: `optimum` for exact labels (certified; no ratio is below 1) or
+`mcmf`. An instance is never dropped: a plan that breaks a constraint counts as not accurate, and the infeasible share
+stands beside the mean ratio, which is over feasible plans.
 """
 
 import csv

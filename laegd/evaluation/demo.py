@@ -9,5 +9,7 @@ TEST = Recipe(SCALE, 500, seed=90)
 
 DEMO = ExperimentConfig(
     data=DataConfig(train=(Recipe(SCALE, 4000, seed=1),), validation=(Recipe(SCALE, 250, seed=2),)),
-    training=TrainingConfig(steps=1500, batch_size=128, learning_rate=2e-3, warmup_steps=100, ema_decay=0.99, validate_every=500),
+    training=TrainingConfig(
+        steps=1500, batch_size=128, learning_rate=2e-3, warmup_steps=100, ema_decay=0.99, validate_every=500
+    ),
 )

@@ -1,14 +1,14 @@
 """A trained network as a solver, and the same solver with chance in the network's place.
 
-Samples, decoding and local search run batched on all devices in float32; the chosen assignments are priced and checked on the
-host in float64. Where no sample of an instance decodes to a feasible plan, a complete search places the users that must
-offload, or proves that no plan exists.
+Samples, decoding and local search run batched on all devices in float32; the chosen assignments are priced and
+checked on the host in float64. Where no sample of an instance decodes to a feasible plan, a complete search places
+the users that must offload, or proves that no plan exists.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +39,9 @@ class PlanConfig:
 
     num_samples: int = 8
     """Samples N per instance; the best one is kept."""
-    sampler: SamplerConfig = SamplerConfig()
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The reverse process."""
-    decode: DecodeConfig = DecodeConfig()
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     """From samples to plans."""
     seed: int = 0
     """Seed of the samples; instance i of a call draws from the stream (seed, i)."""
@@ -58,7 +58,7 @@ class GADSG:
     """A trained network as a `Solver`; `loaded=None` is the random-belief ablation, with the same decoding."""
 
     loaded: Loaded | None
-    settings: PlanConfig = PlanConfig()
+    settings: PlanConfig = field(default_factory=PlanConfig)
     name: str = "gadsg"
 
     def __post_init__(self) -> None:
@@ -80,7 +80,9 @@ class GADSG:
         plans: dict[int, Plan] = {}
         for positions in by_shape.values():
             one_scale = instances if len(by_shape) == 1 else [instances[position] for position in positions]
-            batch = InstanceBatch.stack(one_scale) if positions else []
+            if not positions:
+                continue
+            batch = InstanceBatch.stack(one_scale)
             for first in range(0, len(positions), size := self._batch_size(batch)):
                 numbers = np.array(positions[first : first + size], dtype=np.int32)
                 found = self._solve_batch(batch[first : first + size], numbers, size)
@@ -113,7 +115,7 @@ class GADSG:
         plans = []
         for i, instance in enumerate(batch):
             if feasible[i]:
-                plan = Plan(self.name, decoded.server[i], decoded.share[i], float(cost[i]), True, **times)
+                plan = replace(Plan(self.name, decoded.server[i], decoded.share[i], float(cost[i]), True), **times)
             else:
                 plan = replace(self._search(instance, decoded.belief[i]), **times)
             if self.settings.certify and plan.feasible:
@@ -172,7 +174,7 @@ class _Decoded(NamedTuple):
 def exact_shares(
     costs: Costs, server: Int[np.ndarray, "instance user"], share: Float[np.ndarray, "instance user"]
 ) -> Float[np.ndarray, "instance user"]:
-    """Makes shares that obey the constraints in float32 obey them in float64: what lies above the floors is scaled down."""
+    """Makes shares that are feasible in float32 feasible in float64: what lies above the floors is scaled down."""
     num_servers = costs.covered.shape[-1]
     taken = server[..., None] == np.arange(num_servers)  # [instance, user, server]
     floor = (taken * costs.min_share).sum(-1)
@@ -198,6 +200,6 @@ def load(run: Path | str, which: str = "best", **settings: object) -> GADSG:
     return GADSG(loaded, replace(defaults, **settings))  # pyright: ignore[reportArgumentType]
 
 
-def random_belief(settings: PlanConfig = PlanConfig()) -> GADSG:
-    """Returns the ablation: the same decoding of uniform random beliefs, so that a reader sees what the network adds."""
+def random_belief(settings: PlanConfig) -> GADSG:
+    """Returns the ablation: the same decoding of uniform random beliefs; the difference is what the network adds."""
     return GADSG(None, settings, name="random-belief")

@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from laegd.evaluation.label_places import LabelPlaces
+from laegd.evaluation.map_words import (
+    HAP_COLOUR,
+    HAP_DASHES,
+    INK,
+    LINE_POINTS,
+    SERVER_COLOURS,
+    WARNING,
+    draw_legend,
+    draw_title,
+)
 from laegd.problem.instance import LOCAL, Instance, Plan
 from laegd.scenario.files import write_atomically
 from laegd.scenario.units import M_PER_KM
@@ -18,23 +29,10 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 160
 MAP_INCHES = 7.5  # side of one map
+LEGEND_INCHES = 0.78
+POINTS_PER_INCH = 72
+HAP_RING = 1.35  # its radius, relative to a ground server's
 MAX_LABELLED_USERS = 60  # of one map; more names than that hide the map
-LINE_POINTS = (0.7, 6.0)  # width of a line for a share of 0 and of 1
-INK, FAINT, WARNING = "#2b2f36", "#9aa1ab", "#c62828"
-# Ten hues that stay apart on white, also for readers who confuse red and green; then they repeat.
-SERVER_COLOURS = (
-    "#2f6fb7",
-    "#e07b00",
-    "#2a9d6f",
-    "#b5479b",
-    "#8a5a2b",
-    "#00a3b8",
-    "#d1495b",
-    "#6a5acd",
-    "#7a9a01",
-    "#e3a700",
-)
-HAP_COLOUR = "#4b3b8f"
 
 
 def draw_plan(instance: Instance, plan: Plan, path: str | Path) -> None:
@@ -70,8 +68,7 @@ def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
         raise ValueError(f"plots: Expected matplotlib to draw with, got no such package. {remedy}") from error
     columns = min(3, len(plans))
     rows = math.ceil(len(plans) / columns)
-    legend_inches = 0.9
-    height = rows * (MAP_INCHES + 0.55) + legend_inches
+    height = rows * (MAP_INCHES + 0.55) + LEGEND_INCHES
     figure = Figure(figsize=(columns * MAP_INCHES, height))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
@@ -79,14 +76,14 @@ def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
         columns,
         left=0.02 / columns,
         right=1 - 0.02 / columns,
-        bottom=legend_inches / height,
+        bottom=LEGEND_INCHES / height,
         top=1 - 0.6 / height,
         wspace=0.03,
         hspace=0.09,
     )
     for position, plan in enumerate(plans):
         _draw_map(figure.add_subplot(grid[divmod(position, columns)]), instance, plan)
-    _draw_legend(figure)
+    draw_legend(figure, 3 if columns == 1 else 9)
     return figure
 
 
@@ -102,9 +99,15 @@ class _Frame:
         self.side_m = max(float((high - low).max()), 1.0) * 1.16
         self.crowded = instance.num_users > MAX_LABELLED_USERS
 
+        # outer radius of the ring around a ground server, and radius of a user's marker
+        self.ring_m = self.side_m * (0.013 if self.crowded else 0.022)
+        self.marker_m = self.side_m * (0.004 if self.crowded else 0.0075)
+
     @property
-    def ring_m(self) -> float:
-        return self.side_m * (0.013 if self.crowded else 0.022)
+    def box_m(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right and top."""
+        (x_m, y_m), half_m = self.centre.tolist(), self.side_m / 2
+        return x_m - half_m, y_m - half_m, x_m + half_m, y_m + half_m
 
 
 def _colours(instance: Instance) -> list[str]:
@@ -117,9 +120,9 @@ def _colours(instance: Instance) -> list[str]:
 
 def _draw_map(axes: "Axes", instance: Instance, plan: Plan) -> None:
     frame, colours = _Frame(instance), _colours(instance)
-    half = frame.side_m / 2
-    axes.set_xlim(frame.centre[0] - half, frame.centre[0] + half)
-    axes.set_ylim(frame.centre[1] - half, frame.centre[1] + half)
+    left_m, bottom_m, right_m, top_m = frame.box_m
+    axes.set_xlim(left_m, right_m)
+    axes.set_ylim(bottom_m, top_m)
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -130,20 +133,32 @@ def _draw_map(axes: "Axes", instance: Instance, plan: Plan) -> None:
     for s in range(instance.num_servers):
         _draw_server(axes, frame, instance, plan, s, colours[s])
     _draw_users(axes, frame, instance, plan, colours)
+    _draw_names(axes, frame, instance, plan, colours)
     _draw_scale_bar(axes, frame)
-    _draw_title(axes, instance, plan)
+    draw_title(axes, instance, plan)
 
 
 def _draw_coverage(axes: "Axes", instance: Instance, colours: Sequence[str]) -> None:
     from matplotlib.patches import Circle
 
+    # Many discs on top of each other would turn the map grey.
+    alpha = 0.4 / max(10, instance.num_servers)
+
     for (x_m, y_m, _), radius_m, colour in zip(
         instance.nodes.server_xyz_m, instance.nodes.server_radius_m, colours, strict=True
     ):
         if np.isfinite(radius_m):
-            axes.add_patch(Circle((x_m, y_m), radius_m, facecolor=colour, alpha=0.035, linewidth=0, zorder=0))
+            axes.add_patch(Circle((x_m, y_m), radius_m, facecolor=colour, alpha=alpha, linewidth=0, zorder=0))
             axes.add_patch(
-                Circle((x_m, y_m), radius_m, fill=False, edgecolor=colour, alpha=0.3, linewidth=0.8, zorder=0.5)
+                Circle(
+                    (x_m, y_m),
+                    radius_m,
+                    fill=False,
+                    edgecolor=colour,
+                    alpha=max(7 * alpha, 0.13),
+                    linewidth=0.8,
+                    zorder=0.5,
+                )
             )
 
 
@@ -160,7 +175,7 @@ def _draw_links(axes: "Axes", instance: Instance, plan: Plan, colours: Sequence[
         list(ends_m),
         colors=[colours[s] for s in server],
         linewidths=thin + (thick - thin) * plan.share[away],
-        linestyles=[(0, (2.2, 1.1)) if nodes.server_is_hap[s] else "solid" for s in server],
+        linestyles=[HAP_DASHES if nodes.server_is_hap[s] else "solid" for s in server],
         alpha=0.62,
         zorder=2,
     )
@@ -173,7 +188,7 @@ def _draw_server(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan, s:
 
     x_m, y_m = (float(v) for v in instance.nodes.server_xyz_m[s, :2])
     is_hap, users = bool(instance.nodes.server_is_hap[s]), np.flatnonzero(plan.server == s)
-    outer = frame.ring_m * (1.35 if is_hap else 1.0)
+    outer = frame.ring_m * (HAP_RING if is_hap else 1.0)
     axes.add_patch(Circle((x_m, y_m), outer * 1.12, facecolor="white", edgecolor=colour, linewidth=0.9, zorder=4))
     start_deg = 90.0
     for u in users[np.argsort(-plan.share[users], kind="stable")]:
@@ -196,10 +211,6 @@ def _draw_server(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan, s:
     axes.scatter(
         [x_m], [y_m], marker="*" if is_hap else "s", s=size * (0.4 if frame.crowded else 1), c=[colour], zorder=5
     )
-    if not frame.crowded or is_hap:
-        number = f"{len(users)} user{'s' * (len(users) != 1)}" if len(users) else "idle"
-        offset = outer * 1.12 + frame.side_m * 0.006
-        _write(axes, x_m, y_m - offset, f"{instance.server_ids[s]} · {number}", colour, 7.5, va="top", weight="bold")
 
 
 def _draw_users(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan, colours: Sequence[str]) -> None:
@@ -219,38 +230,43 @@ def _draw_users(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan, col
             linewidth=1.5 if home else 0.9,
             zorder=6,
         )
-    if frame.crowded:
-        return
-    away_m = frame.side_m * 0.012
-    for u, (x_m, y_m) in enumerate(xy_m):
-        text = instance.user_ids[u] if plan.server[u] == LOCAL else f"{instance.user_ids[u]} {plan.share[u]:.0%}"
-        x_m, y_m, ha = _label_place(frame, instance, plan, u, (float(x_m), float(y_m)), away_m)
-        _write(axes, x_m, y_m, text, WARNING if unserved[u] else INK, 6.3, ha=ha, va="center")
 
 
-def _label_place(
-    frame: _Frame, instance: Instance, plan: Plan, u: int, xy_m: tuple[float, float], away_m: float
-) -> tuple[float, float, str]:
-    """Puts a label on the side where the line to the server is not, unless the frame ends there."""
-    x_m, y_m = xy_m
-    s = plan.server[u]
-    server_x_m = instance.nodes.server_xyz_m[s, 0] if s != LOCAL else -math.inf
-    right = bool(server_x_m < x_m)
-    room_m = frame.side_m / 2 - 5 * away_m
-    if x_m > frame.centre[0] + room_m:
-        right = False
-    elif x_m < frame.centre[0] - room_m:
-        right = True
-    return x_m + (away_m if right else -away_m), y_m, "left" if right else "right"
+def _draw_names(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan, colours: Sequence[str]) -> None:
+    """Names servers, then users, where they cover least; on a crowded map HAPs only."""
+    server_xy_m, user_xy_m = instance.nodes.server_xyz_m[:, :2].tolist(), instance.nodes.user_xyz_m[:, :2].tolist()
+    places = LabelPlaces(frame.box_m)
+    rings_m = [frame.ring_m * (HAP_RING if is_hap else 1.0) * 1.12 for is_hap in instance.nodes.server_is_hap]
+    for (x_m, y_m), ring_m in zip(server_xy_m, rings_m, strict=True):
+        places.take(x_m, y_m, ring_m)
+    for (x_m, y_m), s in zip(user_xy_m, plan.server, strict=True):
+        places.take(x_m, y_m, frame.marker_m)
+        if s != LOCAL:
+            places.take_line((x_m, y_m), server_xy_m[s], frame.marker_m * 2)
+
+    def name(xy_m: list[float], away_m: float, text: str, colour: str, points: float, weight: str) -> None:
+        height_m = points / POINTS_PER_INCH / MAP_INCHES * frame.side_m * 1.25
+        width_m = (0.5 * len(text) + 0.2) * height_m * (1.15 if weight == "bold" else 1.0)
+        x_m, y_m = places.place(xy_m[0], xy_m[1], away_m, width_m, height_m)
+        _write(axes, x_m, y_m, text, colour, points, weight)
+
+    for s, ring_m in enumerate(rings_m):
+        count = int((plan.server == s).sum())
+        load = f"{count} user{'s' * (count > 1)}" if count else "idle"
+        if instance.nodes.server_is_hap[s] or not frame.crowded:
+            name(server_xy_m[s], ring_m * 1.1, f"{instance.server_ids[s]} · {load}", colours[s], 7.5, "bold")
+    for u, user in enumerate(instance.user_ids if not frame.crowded else ()):
+        text = user if plan.server[u] == LOCAL else f"{user} {plan.share[u]:.0%}"
+        colour = WARNING if user in plan.unserved else INK
+        name(user_xy_m[u], frame.marker_m * 1.3, text, colour, 6.3, "normal")
 
 
-def _write(
-    axes: "Axes", x_m: float, y_m: float, text: str, colour: str, points: float, ha: str = "center", **style
-) -> None:
+def _write(axes: "Axes", x_m: float, y_m: float, text: str, colour: str, points: float, weight: str) -> None:
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=2.0, foreground="white", alpha=0.9)]
-    axes.text(x_m, y_m, text, color=colour, fontsize=points, ha=ha, zorder=7, path_effects=halo, clip_on=True, **style)
+    halo = [withStroke(linewidth=2.0, foreground="white", alpha=0.85)]
+    label = axes.text(x_m, y_m, text, color=colour, fontsize=points, weight=weight, zorder=7, path_effects=halo)
+    label.set(ha="center", va="center", clip_on=True)
 
 
 def scale_bar_m(side_m: float) -> float:
@@ -265,65 +281,4 @@ def _draw_scale_bar(axes: "Axes", frame: _Frame) -> None:
     x_m = frame.centre[0] - frame.side_m * 0.475
     y_m = frame.centre[1] - frame.side_m * 0.475
     axes.plot([x_m, x_m + length_m], [y_m, y_m], color=INK, linewidth=2.4, solid_capstyle="butt", zorder=8)
-    _write(axes, x_m + length_m / 2, y_m + frame.side_m * 0.008, text, INK, 8.0, va="bottom")
-
-
-def _draw_title(axes: "Axes", instance: Instance, plan: Plan) -> None:
-    aerial, ground = int(instance.nodes.user_is_aerial.sum()), int((~instance.nodes.user_is_aerial).sum())
-    home = int((plan.server == LOCAL).sum())
-    if plan.feasible:
-        gap = (
-            "" if plan.gap is None else f" · within {plan.gap:.2%} of the optimum" if plan.gap > 1e-9 else " · optimal"
-        )
-        title = f"{plan.method} · cost {plan.cost:,.4g}{gap}"
-        detail = f"{instance.num_users - home} tasks offloaded, {home} run at home"
-    else:
-        title = f"{plan.method} · no feasible plan"
-        detail = f"cannot be served together: {', '.join(plan.unserved)}" if plan.unserved else "none was found"
-    axes.text(0.0, 1.035, title, transform=axes.transAxes, fontsize=12, weight="bold", color=INK, va="bottom")
-    network = f"{ground} ground and {aerial} aerial users, {instance.num_servers} servers · {detail}"
-    axes.text(0.0, 1.01, network, transform=axes.transAxes, fontsize=8.5, color="#5b636e", va="bottom")
-
-
-def _draw_legend(figure: "Figure") -> None:
-    from matplotlib.lines import Line2D
-
-    def marker(shape: str, label: str, filled: bool = True, colour: str = SERVER_COLOURS[0]) -> Line2D:
-        face = colour if filled else "white"
-        return Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=shape,
-            markersize=8,
-            markerfacecolor=face,
-            markeredgecolor=colour,
-            markeredgewidth=1.4,
-            label=label,
-        )
-
-    def line(points: float, label: str, style: object = "solid") -> Line2D:
-        return Line2D([], [], color=FAINT, linewidth=points, linestyle=style, label=label)  # pyright: ignore
-
-    thin, thick = LINE_POINTS
-    figure.legend(
-        handles=[
-            marker("s", "ground server; ring: its shares"),
-            marker("*", "high-altitude platform", colour=HAP_COLOUR),
-            marker("o", "ground user, offloaded"),
-            marker("^", "aerial user, offloaded"),
-            marker("o", "ground user, at home", filled=False, colour=INK),
-            marker("^", "aerial user, at home", filled=False, colour=INK),
-            line(thin + 0.1 * (thick - thin), "10 % of a server"),
-            line(thin + 0.5 * (thick - thin), "50 % of a server"),
-            line(1.6, "to a platform", (0, (2.2, 1.1))),
-        ],
-        loc="lower center",
-        ncols=5,
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-        columnspacing=1.4,
-        handletextpad=0.5,
-        bbox_to_anchor=(0.5, 0.0),
-    )
+    _write(axes, x_m + length_m / 2, y_m + frame.side_m * 0.016, text, INK, 8.0, "normal")

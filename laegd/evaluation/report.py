@@ -12,7 +12,17 @@ def results_table(summaries: Sequence[Summary], title: str) -> Table:
     table = Table(title=title)
     reference = summaries[0].reference if summaries else "reference"
     table.add_column("method")
-    for heading in (f"cost / {reference}", "+-", "median", "95 %", "accuracy", "infeasible", "model ms", "decode ms", "total ms"):
+    for heading in (
+        f"cost / {reference}",
+        "+-",
+        "median",
+        "95 %",
+        "accuracy",
+        "infeasible",
+        "model ms",
+        "decode ms",
+        "total ms",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def number(value: float | None, digits: int) -> str:

@@ -161,7 +161,8 @@ class InstanceBatch(Sequence[Instance]):
 class Plan:
     """Where each task runs, with which share; and what is known of it.
 
-    An infeasible answer has every user local, cost inf and, where it is proved, the users that cannot be served together.
+    An infeasible answer has every user local, cost inf and, where it is proved, the users that cannot be served
+    together.
     """
 
     method: str
@@ -192,7 +193,10 @@ class Plan:
 class Solver(Protocol):
     """Anything that plans: exact, heuristic or learned."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Stands in plans and tables."""
+        ...
 
     def solve(self, instances: Sequence[Instance]) -> list[Plan]:
         """Returns one plan per instance, in order; infeasible ones are answered, not raised."""

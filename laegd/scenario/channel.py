@@ -28,7 +28,9 @@ def free_space_loss_db(distance_m: Float[np.ndarray, "*pair"], carrier_hz: float
     return 20.0 * np.log10(4.0 * np.pi * carrier_hz * distance_m / SPEED_OF_LIGHT_M_S)
 
 
-def line_of_sight_probability(elevation_deg: Float[np.ndarray, "*pair"], channel: Channel) -> Float[np.ndarray, "*pair"]:
+def line_of_sight_probability(
+    elevation_deg: Float[np.ndarray, "*pair"], channel: Channel
+) -> Float[np.ndarray, "*pair"]:
     """Probability of a line of sight under an elevation angle in degrees; Eqs. 3 and 8."""
     k1, k2 = channel.los_factor_1, channel.los_factor_2
     # The exponent is capped where exp() would overflow; the probability is 0 to float64 there anyway.

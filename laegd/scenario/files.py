@@ -25,7 +25,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         reason = error.strerror or error
-        raise ValueError(f"{path}: Expected a writable folder with room, got: {reason}. Free space or choose another.") from error
+        raise ValueError(
+            f"{path}: Expected a writable folder with room, got: {reason}. Free space or choose another."
+        ) from error
     except BaseException:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

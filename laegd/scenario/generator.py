@@ -28,7 +28,9 @@ class Scale:
     def parse(name: str) -> "Scale":
         """Reads a name such as `gs3_gu7_au5`."""
         match = _SCALE.fullmatch(name)
-        require(match is not None, "scale", "a name such as gs3_gu7_au5", name, "Name it gs<servers>_gu<users>_au<users>.")
+        require(
+            match is not None, "scale", "a name such as gs3_gu7_au5", name, "Name it gs<servers>_gu<users>_au<users>."
+        )
         assert match is not None
         return Scale(*map(int, match.groups()))
 
@@ -52,7 +54,9 @@ class TruncatedNormal:
 
     def __post_init__(self) -> None:
         ordered = 0 < self.low <= self.high and all(map(math.isfinite, (self.mean, self.sd, self.low, self.high)))
-        require(ordered and self.sd >= 0, "truncated normal", "0 < low <= high and sd >= 0, all finite", self, "Correct it.")
+        require(
+            ordered and self.sd >= 0, "truncated normal", "0 < low <= high and sd >= 0, all finite", self, "Correct it."
+        )
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
         """Draws by the inverse of the distribution function: one uniform number a value, so no draw is rejected."""
@@ -135,9 +139,7 @@ def draw(config: ScenarioConfig, scale: Scale, count: int, rng: np.random.Genera
 
     server_xyz_m = np.zeros((count, num_servers, 3))
     server_xyz_m[:, : config.num_haps, 2] = config.hap_altitude_m
-    server_xyz_m[:, config.num_haps :, :2] = rng.uniform(
-        -side_m / 2, side_m / 2, (count, scale.num_ground_servers, 2)
-    )
+    server_xyz_m[:, config.num_haps :, :2] = rng.uniform(-side_m / 2, side_m / 2, (count, scale.num_ground_servers, 2))
     user_xyz_m = np.zeros((count, num_users, 3))
     user_xyz_m[..., :2] = rng.uniform(-side_m / 2, side_m / 2, (count, num_users, 2))
     user_xyz_m[:, scale.num_ground_users :, 2] = config.au_altitude_m

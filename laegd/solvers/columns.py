@@ -18,7 +18,8 @@ from laegd.problem.objective import SHARE_TOLERANCE
 
 CAPACITY = 1.0 + SHARE_TOLERANCE
 _COARSE_PRICES = 1.2 ** np.arange(60)  # times the smallest J_exe: over four decades
-_FINE_PRICES = np.exp(2.5 * np.linspace(-1, 1, 33) * np.abs(np.linspace(-1, 1, 33)))  # 1 % apart in the middle
+_REFINEMENTS = (1.2 ** np.linspace(-1, 1, 21), 1.02 ** np.linspace(-1, 1, 21))  # the bound has kinks: look closely
+_FINE_PRICES = np.exp(2.5 * np.linspace(-1, 1, 33) ** 3)  # less than 0.1 % apart in the middle
 _CHUNK = 1 << 16  # candidates bounded at once: 25 MB
 
 
@@ -192,7 +193,7 @@ class PricedColumns(NamedTuple):
     columns: Columns
     reduced_cost: Float[np.ndarray, "column"]
     least: Float[np.ndarray, "server"]  # no column of the server has a smaller reduced cost; certified
-    complete: bool  # every column below the limit was found
+    complete: Bool[np.ndarray, "server"]  # every column of the server below the limit was found
 
 
 def search_columns(
@@ -200,7 +201,7 @@ def search_columns(
     dual: Float[np.ndarray, "user"],
     limit: Float[np.ndarray, "server"],
     eagerness: float,
-    max_nodes: int,
+    max_nodes: Int[np.ndarray, "server"],
 ) -> PricedColumns:
     """Searches the sets whose reduced cost, without the server's dual, is below a limit; breadth first, with bounds.
 
@@ -210,22 +211,22 @@ def search_columns(
         limit: on the reduced cost, per server.
         eagerness: in [0, 1); 0 finds all columns below the limit. Above 0 the limit moves this far towards the best
             column found, and sets that get no worse by dropping a member are left out: enough to find the best column.
-        max_nodes: sets kept per size; of more, those with the best bounds are kept.
+        max_nodes: sets kept per server and size; of more, those with the best bounds.
     """
     given, limit = limit, limit.copy()
     best, least = np.full(len(limit), np.inf), np.full(len(limit), np.inf)
     tree = _Tree.of(edges, dual)
     member, base = np.zeros((len(edges.user), 0), dtype=np.int64), -tree.price
     parent = position = np.arange(len(edges.user))
-    found, complete = [], True
+    found, complete = [], np.ones(len(limit), dtype=bool)
     while len(parent):
         bound = tree.bounds(base, parent, position)
         server = tree.server[position]
         kept = bound < limit[server]
-        if kept.sum() > max_nodes:
-            slack = np.where(kept, bound - limit[server], np.inf)
-            kept[np.argpartition(slack, max_nodes)[max_nodes:]] = False
-            complete = False
+        crowded = np.bincount(server[kept], minlength=len(limit)) > max_nodes
+        if crowded.any():
+            complete &= ~crowded
+            kept &= ~crowded[server] | (rank_within(server, np.where(kept, bound, np.inf)) < max_nodes[server])
         np.minimum.at(least, server[~kept], bound[~kept])
         parent, position, server = parent[kept], position[kept], server[kept]
         base = base[parent] + tree.term[position]
@@ -263,16 +264,19 @@ class _Tree(NamedTuple):
     @staticmethod
     def of(edges: Edges, dual: np.ndarray) -> "_Tree":
         profit = dual[edges.user] - edges.fixed_cost
-        coarse = np.broadcast_to(edges.execute_cost.min(initial=np.inf) * _COARSE_PRICES, (len(profit), len(_COARSE_PRICES)))
         first = np.searchsorted(edges.server, edges.server)
-        gain = np.minimum(_effect(edges.execute_cost, edges.floor, coarse) - profit[:, None], 0.0)
-        total = np.concatenate([np.zeros((1, coarse.shape[1])), np.cumsum(gain, axis=0)])
-        middle = coarse[0, (total[edges.last] - total[first] - coarse).argmax(axis=1)] if len(profit) else profit
+        middle = np.full(len(profit), edges.execute_cost.min(initial=np.inf))
+        for grid in (_COARSE_PRICES, *_REFINEMENTS):
+            price = middle[:, None] * grid
+            gain = np.minimum(_effect(edges.execute_cost, edges.floor, price) - profit[:, None], 0.0)
+            total = _sums_before(gain)
+            best = (total[edges.last] - total[first] - price).argmax(axis=1)
+            middle = price[np.arange(len(middle)), best]
         price = middle[:, None] * _FINE_PRICES
         term = _effect(edges.execute_cost, edges.floor, price) - profit[:, None]
         edge = np.lexsort((term[:, len(_FINE_PRICES) // 2], edges.server))
         price, term = price[edge], term[edge]
-        total = np.concatenate([np.zeros((1, price.shape[1])), np.cumsum(np.minimum(term, 0.0), axis=0)])
+        total = _sums_before(np.minimum(term, 0.0))
         columns = (values[edge] for values in (edges.server, edges.last, edges.floor, edges.execute_cost, profit))
         return _Tree(edge, *columns, price, term, total[edges.last] - total[1:])
 
@@ -292,7 +296,19 @@ class _Tree(NamedTuple):
         return np.where(np.isfinite(price), effect, np.inf)
 
 
+def _sums_before(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+
+
 def _effect(execute_cost: np.ndarray, floor: np.ndarray, price: np.ndarray) -> np.ndarray:
     """Computes the least of J / y + price * y over shares y of at least the floor; [edge price]."""
     share = np.maximum(np.sqrt(execute_cost[:, None] / price), floor[:, None])
     return execute_cost[:, None] / share + share * price
+
+
+def rank_within(group: Int[np.ndarray, "item"], value: Float[np.ndarray, "item"]) -> Int[np.ndarray, "item"]:
+    """Returns each item's rank by value among the items of its group, from 0."""
+    order = np.lexsort((value, group))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(group[order], group[order], side="left")
+    return rank

@@ -19,7 +19,7 @@ from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
-from laegd.solvers.columns import Columns, Edges, list_columns, offload_edges, price_sets, search_columns
+from laegd.solvers.columns import Columns, Edges, list_columns, offload_edges, price_sets, rank_within, search_columns
 from laegd.solvers.set_packing import Duals, Relaxation, select
 
 _PROOF_TOLERANCE = 1e-9  # relative gap below which a plan counts as optimal: the rounding of HiGHS's duals
@@ -27,7 +27,11 @@ _REDUCED_COST_TOLERANCE = 1e-7  # HiGHS's own dual feasibility tolerance
 _COLUMNS_AT_ONCE = 500  # up to here adding all columns beats adding them in rounds
 _COLUMNS_A_ROUND = 150
 _FIRST_GAP = 5e-4  # relative; nine relaxations in ten are tighter, and the integer program over so few columns is quick
-_FIRST_NODES = 1_000  # per set size, in the first searches of a server whose sets are not listed
+_FIRST_NODES = 60  # per server and set size, in the first searches of servers whose sets are not listed
+_COLUMNS_A_SEARCH = 10  # per server
+_ROOT_TOLERANCE = 1e-5  # relative; where sets are searched, the last digits of the relaxation cost the most time
+_ROOT_TIME = 0.6  # of a time limit, for the relaxation; the rest is for integer programs
+_HEURISTIC_COLUMNS, _HEURISTIC_NODES = 2_500, 500  # of an integer program that can prove nothing
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class _Search:
 
     def __init__(self, costs: Costs, starts: list[np.ndarray], deadline: float, max_columns: int) -> None:
         self.costs, self.deadline, self.max_columns = costs, deadline, max_columns
+        now = time.perf_counter()
+        self.root_deadline = now + _ROOT_TIME * (deadline - now)
         self.num_users, self.num_servers = costs.covered.shape
         self.base = float(costs.local_cost[costs.local_allowed].sum())
         self.best, self.best_cost = starts[0], np.inf
@@ -96,8 +102,8 @@ class _Search:
         edges = offload_edges(costs)
         self.edges = edges
         self.pool, skipped = list_columns(edges, self.num_users, max_columns)
-        self.searched = np.concatenate([skipped, np.zeros(self.num_servers - len(skipped), dtype=bool)])
-        self.open_edges = edges.of_servers(self.searched)
+        self.searched = np.zeros(self.num_servers, dtype=bool)
+        self.searched[: len(skipped)] = skipped  # too many sets to list
         self.starts = starts
 
     def offer(self, server: Int[np.ndarray, "user"]) -> None:
@@ -125,24 +131,20 @@ class _Search:
         best = self._trivial_root()
         if not len(self.edges.user):
             return best
-        relaxation = Relaxation(self.costs.local_allowed, self.num_servers, self.deadline - time.perf_counter())
+        relaxation = Relaxation(self.costs.local_allowed, self.num_servers, self.root_deadline - time.perf_counter())
         inside = np.zeros(len(self.pool), dtype=bool)
         inside[:_COLUMNS_AT_ONCE] = True  # the smallest sets first, so never none: HiGHS refuses an empty program
         columns = Columns.join([*map(self._columns_of, self.starts), self.pool.take(np.flatnonzero(inside))])
         relaxation.add(columns)
-        max_nodes = _FIRST_NODES
+        max_nodes = np.full(self.num_servers, _FIRST_NODES)
         while (duals := relaxation.solve()) is not None:
-            root, new, exact = self._price(duals, columns, inside, max_nodes)
+            root, new = self._price(duals, columns, inside, max_nodes)
             best = root if root.bound > best.bound else best._replace(columns=columns, value=duals.value)
-            if not len(new):
-                if exact or max_nodes >= self.max_columns:
-                    break
-                max_nodes *= 4
-            if time.perf_counter() > self.deadline:
+            close = self.searched.any() and self.base + duals.objective - best.bound <= _ROOT_TOLERANCE * abs(best.bound)
+            if not len(new) or close or time.perf_counter() > self.root_deadline:
                 break
-            if len(new):
-                relaxation.add(new)
-                columns = Columns.join([columns, new])
+            relaxation.add(new)
+            columns = Columns.join([columns, new])
         return best
 
     def _trivial_root(self) -> _Root:
@@ -160,11 +162,11 @@ class _Search:
         return float(terms.sum() - 1e-13 * len(terms) * np.abs(terms).max())
 
     def _price(
-        self, duals: Duals, columns: Columns, inside: np.ndarray, max_nodes: int
-    ) -> tuple[_Root, Columns, bool]:
-        """Prices all columns; marks those to add in `inside`, and returns them with the bound that the duals certify."""
+        self, duals: Duals, columns: Columns, inside: np.ndarray, max_nodes: np.ndarray
+    ) -> tuple[_Root, Columns]:
+        """Prices all columns; returns the bound that the duals certify, and columns to add, marked in `inside`."""
         dual = np.where(self.costs.local_allowed, np.minimum(duals.user, 0.0), duals.user)
-        least, found, exact = np.zeros(self.num_servers), [], True
+        least = np.zeros(self.num_servers)
         reduced = self.pool.reduced_cost(np.concatenate([dual, np.zeros(self.num_servers)]))
         server = self.pool.servers(self.num_users)
         np.minimum.at(least, server, reduced)
@@ -173,15 +175,26 @@ class _Search:
             slack = reduced[wanted] - duals.server[server[wanted]]
             wanted = wanted[np.argpartition(slack, _COLUMNS_A_ROUND)[:_COLUMNS_A_ROUND]]
         inside[wanted] = True
-        found.append(self.pool.take(wanted))
-        if len(self.open_edges.user):
+        new = self.pool.take(wanted)
+        if self.searched.any():
             limit = np.minimum(duals.server, 0.0) - _REDUCED_COST_TOLERANCE
-            priced = search_columns(self.open_edges, dual, limit, 0.5, max_nodes)
-            least = np.minimum(least, priced.least)
-            exact = priced.complete
-            found.append(_best_per_server(priced.columns, priced.reduced_cost, self.num_users, 10))
-        root = _Root(self._certify(dual, least), dual, least, columns, duals.value)
-        return root, Columns.join(found), exact
+            found, searched_least = self._search(dual, limit, max_nodes)
+            least = np.minimum(least, searched_least)
+            new = Columns.join([new, found])
+        return _Root(self._certify(dual, least), dual, least, columns, duals.value), new
+
+    def _search(self, dual: np.ndarray, limit: np.ndarray, max_nodes: np.ndarray) -> tuple[Columns, np.ndarray]:
+        """Searches the servers without a list, ever more thoroughly until there is a column to add or none is left."""
+        least, todo = np.zeros(self.num_servers), self.searched
+        while True:
+            priced = search_columns(self.edges.of_servers(todo), dual, limit, 0.5, max_nodes)
+            least[todo] = np.minimum(priced.least, 0.0)[todo]
+            rank = rank_within(priced.columns.servers(self.num_users), priced.reduced_cost)
+            new = priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH))
+            todo = todo & ~priced.complete & (max_nodes < self.max_columns)
+            if len(new) or not todo.any() or time.perf_counter() > self.root_deadline:
+                return new, least
+            max_nodes[todo] *= 4
 
     # integer part
 
@@ -190,7 +203,8 @@ class _Search:
         bound, gap = root.bound, min(self.best_cost - root.bound, _FIRST_GAP * abs(root.bound))
         while time.perf_counter() < self.deadline:
             columns, complete = self._within(root, gap)
-            selection = select(columns, self.costs.local_allowed, self.num_servers, self.deadline)
+            nodes = None if complete else _HEURISTIC_NODES
+            selection = select(columns, self.costs.local_allowed, self.num_servers, self.deadline, nodes)
             if selection.chosen is not None:
                 self.offer(self._assignment(columns.take(selection.chosen)))
             if complete:
@@ -209,12 +223,16 @@ class _Search:
         full_dual = np.concatenate([root.dual, np.zeros(self.num_servers)])
         near = self.pool.reduced_cost(full_dual) <= limit[self.pool.servers(self.num_users)]
         found = [self.pool.take(np.flatnonzero(near))]
-        if not len(self.open_edges.user):
+        if not self.searched.any():
             return found[0], True
-        priced = search_columns(self.open_edges, root.dual, limit, 0.0, self.max_columns // 8)
-        if not priced.complete:
-            found.append(root.columns)
-        return Columns.join([*found, priced.columns]), priced.complete
+        max_nodes = np.full(self.num_servers, self.max_columns // (8 * self.searched.sum()) + 1)
+        priced = search_columns(self.edges.of_servers(self.searched), root.dual, limit, 0.0, max_nodes)
+        if priced.complete.all():
+            return Columns.join([*found, priced.columns]), True
+        columns = Columns.join([self._columns_of(self.best), *found, root.columns, priced.columns])
+        slack = columns.reduced_cost(full_dual) - root.least[columns.servers(self.num_users)]
+        slack[: np.count_nonzero(np.unique(self.best) != LOCAL)] = -np.inf  # the incumbent stays, so a choice exists
+        return columns.take(np.argsort(slack, kind="stable")[:_HEURISTIC_COLUMNS]), False
 
     def round(self, root: _Root) -> Int[np.ndarray, "user"]:
         """Rounds the relaxation: its largest columns that are compatible, then every other user where it is cheapest."""
@@ -259,10 +277,3 @@ class _Search:
             row = np.concatenate([[self.num_users + s], edges.user[member[0]]])
             parts.append(Columns(cost, np.array([0, len(row)]), row))
         return Columns.join(parts)
-
-
-def _best_per_server(columns: Columns, reduced: np.ndarray, num_users: int, count: int) -> Columns:
-    server = columns.servers(num_users)
-    order = np.lexsort((reduced, server))
-    rank = np.arange(len(order)) - np.searchsorted(server[order], server[order], side="left")
-    return columns.take(order[rank < count])

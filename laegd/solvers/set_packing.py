@@ -74,14 +74,20 @@ class Selection(NamedTuple):
 
 
 def select(
-    columns: Columns, local_allowed: Bool[np.ndarray, "user"], num_servers: int, deadline: float
+    columns: Columns,
+    local_allowed: Bool[np.ndarray, "user"],
+    num_servers: int,
+    deadline: float,
+    max_nodes: int | None = None,
 ) -> Selection:
-    """Solves the integer program over the given columns until the deadline (time.perf_counter)."""
+    """Solves the integer program over the given columns, until the deadline (time.perf_counter) or node limit."""
     if not len(columns):
         return Selection(np.zeros(0, np.int64), 0.0, True) if local_allowed.all() else Selection(None, np.inf, True)
     highs = _new_highs(max(0.01, deadline - time.perf_counter()))
     for option in ("mip_rel_gap", "mip_abs_gap"):
         highs.setOptionValue(option, 0.0)
+    if max_nodes is not None:
+        highs.setOptionValue("mip_max_nodes", max_nodes)
     num_rows, count = len(local_allowed) + num_servers, len(columns)
     lower = np.concatenate([np.where(local_allowed, -np.inf, 1.0), np.full(num_servers, -np.inf)])
     highs.passModel(

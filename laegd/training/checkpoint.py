@@ -1,7 +1,7 @@
 """Checkpoints of a run, kept by Orbax: the last one, to go on from, and the best one, to plan with.
 
-Each step holds three items: `state` (everything the loop needs), `params` (the averaged parameters) and `meta` (settings,
-normalisation, data hashes, versions, commit). Nothing in them is code.
+Each step holds three items: `state` (everything the loop needs), `params` (the averaged parameters) and `meta`
+(settings, normalisation, data hashes, versions, commit). Nothing in them is code.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
 
 
 def source_commit() -> str | None:
-    """Returns the commit of the source tree that runs, `+` added where it was changed; None for an installed package."""
+    """Returns the commit of the source tree that runs, with a `+` where it was changed; None without a source tree."""
     try:
         command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
@@ -66,7 +66,9 @@ class Checkpoints:
         """Opens the folder; raises ValueError where there is none, or where it cannot be made."""
         self.folder = (workdir / FOLDER).absolute()
         if not create and not self.folder.is_dir():
-            raise ValueError(f"{workdir}: Expected a run folder with {FOLDER}/, got none. Train one with `laegd train`.")
+            raise ValueError(
+                f"{workdir}: Expected a run folder with {FOLDER}/, got none. Train one with `laegd train`."
+            )
         policies = checkpoint_managers.AnyPreservationPolicy(
             [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=_ratio, reverse=True, n=1)]
         )
@@ -81,7 +83,9 @@ class Checkpoints:
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "params", "meta"))
         except OSError as error:
-            raise ValueError(f"{workdir}: Expected a writable run folder, got: {error.strerror}. Choose another.") from error
+            raise ValueError(
+                f"{workdir}: Expected a writable run folder, got: {error.strerror}. Choose another."
+            ) from error
 
     def save(self, state: TrainState, meta: dict[str, Any], ratio: float) -> None:
         """Saves a step; its metric is the validation's mean cost ratio. A step already saved is left as it is."""
@@ -99,8 +103,8 @@ class Checkpoints:
         except OSError as error:
             last = self.last_step()
             raise ValueError(
-                f"{self.folder}: Expected room for a checkpoint, got: {error.strerror}. Free space and run again: it goes on "
-                f"from {'step ' + str(last) if last is not None else 'the beginning'}."
+                f"{self.folder}: Expected room for a checkpoint, got: {error.strerror}. Free space and run again: "
+                f"it goes on from {'step ' + str(last) if last is not None else 'the beginning'}."
             ) from error
 
     def last_step(self) -> int | None:
@@ -132,7 +136,7 @@ class Checkpoints:
         if step is None:
             step = self.last_step()
         if step is None:
-            raise ValueError(f"{self.folder}: Expected a checkpoint, got an empty folder. Train longer, or name another run.")
+            raise ValueError(f"{self.folder}: Expected a checkpoint, got none. Train longer, or name another run.")
         try:
             meta = self.read_meta(step)
             config = ExperimentConfig.from_dict(meta["config"])
@@ -141,7 +145,8 @@ class Checkpoints:
             params = self._manager.restore(step, args=items)["params"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
-                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {error}. Train it anew, or name another run."
+                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {error}. "
+                "Train it anew, or name another run."
             ) from error
         return Loaded(config, normalisation, params, step)
 

@@ -73,11 +73,16 @@ def ensure_data(recipe: Recipe, root: Path, report: Report) -> Dataset:
     folder = data_folder(root, recipe)
     if not (folder / "manifest.json").exists():
         generate(
-            recipe, folder, workers=os.cpu_count() or 1, progress=lambda done, total: report(Progress("data", done, total))
+            recipe,
+            folder,
+            workers=os.cpu_count() or 1,
+            progress=lambda done, total: report(Progress("data", done, total)),
         )
     dataset = Dataset.open(folder)
     if dataset.recipe != recipe:
-        raise ValueError(f"{folder}: Expected the data set of {recipe}, got {dataset.recipe}. Delete it or use another root.")
+        raise ValueError(
+            f"{folder}: Expected the data set of {recipe}, got {dataset.recipe}. Delete it or use another root."
+        )
     return dataset
 
 
@@ -230,8 +235,9 @@ def train(
                 line |= {name: float(value) for name, value in jax.device_get(metrics)._asdict().items()}
                 if not math.isfinite(line["loss"]):
                     raise FloatingPointError(
-                        f"training.loss: Expected a finite loss, got {line['loss']} between steps {step - settings.log_every} "
-                        f"and {step}. Lower training.learning_rate; the last good checkpoint is step {checkpoints.last_step()}."
+                        f"training.loss: Expected a finite loss, got {line['loss']} between steps "
+                        f"{step - settings.log_every} and {step}. Lower training.learning_rate; "
+                        f"the last good checkpoint is step {checkpoints.last_step()}."
                     )
             if step % settings.validate_every == 0 or step == settings.steps:
                 ratio, infeasible = validate(state.ema_params)

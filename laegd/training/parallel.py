@@ -1,7 +1,7 @@
 """Everything about devices: how many there are, how a batch is split over them, and `jax.pmap` itself.
 
-Parameters stay unstacked (in_axes=None, out_axes=None); batches gain a leading axis, device. Random numbers have one key per
-example, so a result does not depend on how many devices share the work.
+Parameters stay unstacked (in_axes=None, out_axes=None); batches gain a leading axis, device. Random numbers have one
+key per example, so a result does not depend on how many devices share the work.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def split(tree: Tree, num_devices: int) -> Tree:
     return jax.tree.map(lambda x: np.reshape(x, (num_devices, -1, *np.shape(x)[1:])), tree)
 
 
-def join(tree: Tree) -> Tree:
+def join(tree: Any) -> Any:
     """Fetches an output of `over_devices` and joins [device, batch] to [batch]."""
     return jax.tree.map(lambda x: np.reshape(x, (-1, *np.shape(x)[2:])), jax.device_get(tree))
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from laegd.config import ExperimentConfig, TrainingConfig
 from laegd.decoding import DecodeConfig, Decoded, Problem, decode
 from laegd.diffusion.ddim import SamplerConfig, sample
-from laegd.diffusion.loss import LossSums, joint_loss
+from laegd.diffusion.loss import DenoiseFn, LossSums, joint_loss
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
 from laegd.graphs.encode import GraphBatch
 from laegd.models.denoiser import Denoiser, ModelConfig
@@ -31,12 +31,12 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class TrainBatch(NamedTuple):
-    """Graphs and their labels."""
+    """Graphs and their labels; NumPy arrays on the host, JAX arrays inside a step."""
 
     graph: GraphBatch
-    offload: Float[Array, "batch user server"]  # 0/1
-    share: Float[Array, "batch user server"]  # in [0, 1]
-    position: Int[Array, "batch"]  # of the example in the whole batch, over all devices
+    offload: Float[Any, "batch user server"]  # 0/1
+    share: Float[Any, "batch user server"]  # in [0, 1]
+    position: Int[Any, "batch"]  # of the example in the whole batch, over all devices
 
 
 class Metrics(NamedTuple):
@@ -46,6 +46,15 @@ class Metrics(NamedTuple):
     cross_entropy: Float[Array, ""]
     squared_error: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+
+
+def denoise_fn(model: Denoiser, params: Any) -> DenoiseFn:
+    """Returns the network with its parameters, as diffusion knows it."""
+
+    def denoise(xt: Array, yt: Array, t: Array, graph: Any) -> Any:
+        return model.apply({"params": params}, xt, yt, t, graph)
+
+    return denoise
 
 
 def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
@@ -58,9 +67,7 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
         decay_steps=config.steps,
         end_value=config.learning_rate / 100,
     )
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm), optax.adamw(rate, weight_decay=config.weight_decay)
-    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adamw(rate, weight_decay=config.weight_decay))
 
 
 def create_state(config: ExperimentConfig, graph: GraphBatch) -> TrainState:
@@ -80,10 +87,9 @@ def make_train_step(config: ExperimentConfig) -> Callable[[TrainState, TrainBatc
     seed_key = jax.random.PRNGKey(config.training.seed + 1)  # + 1: not the key of the parameters
 
     def loss_sum(params: Any, batch: TrainBatch, keys: Array) -> tuple[Array, LossSums]:
-        def denoise(*inputs: Any) -> tuple[Array, Array]:
-            return model.apply({"params": params}, *inputs)
-
-        sums = joint_loss(denoise, keys, batch.graph, batch.offload, batch.share, batch.graph.edge_mask, schedule)
+        sums = joint_loss(
+            denoise_fn(model, params), keys, batch.graph, batch.offload, batch.share, batch.graph.edge_mask, schedule
+        )
         return sums.cross_entropy + sums.squared_error, sums  # Eq. 47
 
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
@@ -106,11 +112,11 @@ def make_train_step(config: ExperimentConfig) -> Callable[[TrainState, TrainBatc
 
 
 class PlanInput(NamedTuple):
-    """Instances to plan."""
+    """Instances to plan; NumPy arrays on the host, JAX arrays inside a step."""
 
     graph: GraphBatch
     problem: Problem
-    number: Int[Array, "batch"]  # names the instance's random stream
+    number: Int[Any, "batch"]  # names the instance's random stream
 
 
 class Belief(NamedTuple):
@@ -121,7 +127,7 @@ class Belief(NamedTuple):
 
 
 def sample_keys(seed: Int[Array, ""], number: Int[Array, "batch"], num_samples: int) -> Array:
-    """Returns keys [batch sample 2]: sample i of an instance is the same whatever N is and whoever else is in the batch."""
+    """Returns keys [batch sample 2]: sample i of an instance depends neither on N nor on the rest of the batch."""
     keys = example_keys(jax.random.PRNGKey(seed), number)
     return jax.vmap(lambda key: example_keys(key, jnp.arange(num_samples)))(keys)
 
@@ -129,7 +135,7 @@ def sample_keys(seed: Int[Array, ""], number: Int[Array, "batch"], num_samples: 
 @lru_cache
 def make_sampler(
     model_config: ModelConfig, diffusion: DiffusionConfig, sampler: SamplerConfig, num_samples: int
-) -> Callable[[tuple[Any, Array], PlanInput], Belief]:
+) -> Callable[[tuple[Any, Any], PlanInput], Belief]:
     """Returns ((params, seed), instances [device, batch]) -> beliefs of all samples, over all local devices."""
     model, schedule = Denoiser(model_config), make_schedule(diffusion)
 
@@ -139,10 +145,7 @@ def make_sampler(
         keys = sample_keys(seed, batch.number, num_samples).reshape(count * num_samples, -1)
         graph = jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=0), batch.graph)
 
-        def denoise(*inputs: Any) -> tuple[Array, Array]:
-            return model.apply({"params": params}, *inputs)
-
-        drawn = sample(denoise, keys, graph, (users, servers), schedule, sampler)
+        drawn = sample(denoise_fn(model, params), keys, graph, (users, servers), schedule, sampler)
         shape = (count, num_samples, users, servers)
         return Belief(drawn.belief.reshape(shape), drawn.share.reshape(shape))
 
@@ -150,7 +153,7 @@ def make_sampler(
 
 
 @lru_cache
-def make_random_sampler(num_samples: int) -> Callable[[Array, PlanInput], Belief]:
+def make_random_sampler(num_samples: int) -> Callable[[Any, PlanInput], Belief]:
     """Returns the ablation of `make_sampler`: (seed, instances [device, batch]) -> uniform beliefs and shares."""
 
     def draw(seed: Array, batch: PlanInput) -> Belief:

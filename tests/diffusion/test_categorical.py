@@ -8,7 +8,11 @@ import pytest
 from laegd.diffusion.categorical import noise_bits, posterior
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
 
-SCHEDULES = [make_schedule(DiffusionConfig(12)), make_schedule(DiffusionConfig(200)), make_schedule(DiffusionConfig(50, "cosine"))]
+SCHEDULES = [
+    make_schedule(DiffusionConfig(12)),
+    make_schedule(DiffusionConfig(200)),
+    make_schedule(DiffusionConfig(50, "cosine")),
+]
 
 
 def transition(schedule, t):

@@ -1,0 +1,185 @@
+"""The loop: resuming, interrupting, refusing; and that it learns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import laegd.training.loop as loop
+import laegd.training.step as step_module
+from laegd.training.checkpoint import Checkpoints
+from laegd.training.loop import batch_indices, train
+from laegd.training.parallel import check_batch_size
+
+
+def final_state(workdir, config):
+    """Returns all saved arrays of the last checkpoint."""
+    checkpoints = Checkpoints(workdir)
+    loaded = checkpoints.load("last")
+    checkpoints.close()
+    return loaded.params
+
+
+def assert_equal(ours, theirs, **tolerance):
+    """Compares trees of arrays."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0, "atol": 0})), ours, theirs)
+
+
+def test_interrupted_and_resumed_run_equals_an_undisturbed_one(tiny, tmp_path, data_root):
+    """Ctrl-C after step 3 keeps a checkpoint; going on gives the same parameters and the same metrics, bit for bit."""
+    config = tiny()
+    whole = train(config, tmp_path / "whole", data_root)
+
+    def interrupt(progress):
+        if progress.stage == "train" and progress.done == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = train(config, tmp_path / "cut", data_root, interrupt)
+    assert (stopped.step, stopped.interrupted) == (3, True)
+    resumed = train(config, tmp_path / "cut", data_root)
+    assert (whole.step, whole.interrupted) == (resumed.step, resumed.interrupted) == (6, False)
+    assert whole.best_ratio == resumed.best_ratio
+    assert_equal(final_state(tmp_path / "whole", config), final_state(tmp_path / "cut", config))
+    assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "cut/metrics.jsonl").read_text()
+
+
+def test_lines_after_the_last_checkpoint_are_written_anew(tiny, tmp_path, data_root):
+    """A killed run's metrics beyond its checkpoint, and a half-written line, do not stay."""
+    train(tiny(), tmp_path, data_root)
+    path = tmp_path / "metrics.jsonl"
+    before = path.read_text()
+    path.write_text(before + '{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
+    train(tiny(), tmp_path, data_root)
+    assert path.read_text() == before
+
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+import jax
+from conftest import TINY
+from laegd.training.loop import train
+assert jax.local_device_count() == int(sys.argv[4])
+train(TINY, Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_two_devices_train_like_one(tiny, tmp_path, data_root):
+    """The same six steps on one and on two devices end in the same parameters to 1e-5."""
+    train(tiny(), tmp_path / "warm", data_root)  # the data
+    for devices in (1, 2):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        arguments = [tmp_path / str(devices), data_root, os.path.dirname(__file__), devices]
+        subprocess.run(
+            [sys.executable, "-c", RUN, *map(str, arguments)], env=os.environ | {"XLA_FLAGS": flags}, check=True
+        )
+    one, two = (final_state(tmp_path / str(devices), tiny()) for devices in (1, 2))
+    assert_equal(one, two, rtol=1e-4, atol=1e-5)
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / str(devices) / "metrics.jsonl").read_text().splitlines()]
+        for devices in (1, 2)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_step_is_traced_once_per_scale(tiny, tmp_path, data_root, monkeypatch):
+    """Six steps over two scales trace the loss twice."""
+    traced = []
+
+    def counted(*arguments):
+        traced.append(1)
+        return joint_loss(*arguments)
+
+    joint_loss = step_module.joint_loss
+    monkeypatch.setattr(step_module, "joint_loss", counted)
+    train(tiny(), tmp_path, data_root)
+    assert len(traced) == 2
+
+
+def test_non_finite_loss_stops_the_run_and_names_the_steps(tiny, tmp_path, data_root, monkeypatch):
+    """A loss of nan is not saved; the error names the last good checkpoint."""
+    good = train(tiny(steps=6), tmp_path, data_root)
+    config = tiny(steps=6)
+    poisoned = loop.encode_set
+
+    def with_nan(data, normalisation):
+        encoded = poisoned(data, normalisation)
+        return encoded._replace(share=np.full_like(encoded.share, np.nan))
+
+    monkeypatch.setattr(loop, "encode_set", with_nan)
+    with pytest.raises(
+        FloatingPointError, match=r"got nan between steps 0 and 1\. .*last good checkpoint is step None"
+    ):
+        train(config, tmp_path / "new", data_root)
+    assert good.step == 6 and not list((tmp_path / "new/checkpoints").glob("[0-9]*"))
+
+
+def test_run_of_another_architecture_is_refused(tiny, tmp_path, data_root):
+    """The error names what differs; the folder is left as it was."""
+    train(tiny(), tmp_path, data_root)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    config = replace(tiny(), model=replace(tiny().model, hidden=32))
+    with pytest.raises(
+        ValueError, match=r"another architecture: model.hidden = 16 there, 32 here. Name another --workdir"
+    ):
+        train(config, tmp_path, data_root)
+    with pytest.raises(ValueError, match=r"other settings: training.seed = 0 there, 5 here"):
+        train(tiny(seed=5), tmp_path, data_root)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_last_and_best_checkpoints_are_kept(tiny, tmp_path, data_root):
+    """Of three validations two steps at most stay, the last and the best among them."""
+    result = train(tiny(validate_every=2), tmp_path, data_root)
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*")}
+    assert kept == {6, result.best_step}
+    ratios = {
+        line["step"]: line["ratio"]
+        for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        if "ratio" in line
+    }
+    assert result.best_ratio == min(ratios.values()) == ratios[result.best_step]
+
+
+def test_batches_are_permutations_of_each_epoch(tiny):
+    """Within an epoch no instance comes twice; epochs differ; sets take turns."""
+    settings = tiny(batch_size=10).training
+    sizes = [40, 30]
+    first = [batch_indices(settings, sizes, step) for step in range(0, 8, 2)]
+    assert sorted(np.concatenate([indices for _, indices in first])) == list(range(40))
+    assert [which for which, _ in (batch_indices(settings, sizes, step) for step in range(4))] == [0, 1, 0, 1]
+    second = np.concatenate([batch_indices(settings, sizes, step)[1] for step in range(8, 16, 2)])
+    assert sorted(second) == list(range(40)) and not np.array_equal(second, np.concatenate([i for _, i in first]))
+
+
+@pytest.mark.parametrize("batch, devices, remedy", [(100, 8, "Use 96 or 104"), (3, 4, "Use 4"), (7, 2, "Use 6 or 8")])
+def test_batch_that_does_not_split_over_devices_is_refused(batch, devices, remedy):
+    """The error offers the next sizes that do."""
+    message = f"Expected a batch divisible by {devices} devices, got {batch}. {remedy}"
+    with pytest.raises(ValueError, match=message):
+        check_batch_size(batch, devices)
+    check_batch_size(devices * 3, devices)
+
+
+@pytest.mark.slow
+def test_one_instance_is_learnt_by_heart(tiny, tmp_path):
+    """Trained on a single instance, every sample decodes to its certified optimum."""
+    from laegd.evaluation.gadsg import load
+    from laegd.graphs.dataset import Dataset, Recipe
+
+    recipe = Recipe("gs2_gu4_au2", 1, seed=1)
+    config = tiny(steps=400, batch_size=32, learning_rate=3e-3, validate_every=400, log_every=400)
+    config = replace(config, data=replace(config.data, train=(recipe,)), model=replace(config.model, hidden=32))
+    train(config, tmp_path / "run", tmp_path / "data")
+    data = Dataset.open(loop.data_folder(tmp_path / "data", recipe)).read_all()
+    network = load(tmp_path / "run", num_samples=1)
+    for seed in range(5):
+        (plan,) = network.with_settings(seed=seed).solve(data.instances)
+        assert plan.cost == pytest.approx(float(data.cost[0]), rel=1e-9)
