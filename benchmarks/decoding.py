@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from laegd.decoding import DecodeConfig, decode, problem_of
+from laegd.decoding.decode import DecodeConfig, decode, problem_of
 from laegd.problem.feasibility import packable
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, draw

@@ -1,4 +1,4 @@
-"""Prints how long the exact solver takes per instance: `python benchmarks/exact_solver.py [--count 100] [--scales ...]`."""
+"""Prints how long the exact solver takes per instance: `python benchmarks/exact_solver.py [--count 100]`."""
 
 import argparse
 

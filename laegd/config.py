@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from laegd.decoding import DecodeConfig
+from laegd.decoding.decode import DecodeConfig
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import DiffusionConfig
 from laegd.graphs.dataset import Recipe
@@ -73,6 +73,7 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "log_every", "validate_every", "validation_samples"):
             value = getattr(self, name)
             require(value >= 1, f"training.{name}", "at least 1", value, "Correct it.")
+        require(0 <= self.seed < 2**31, "training.seed", "a seed from 0 to 2^31 - 1", self.seed, "Use 0.")
         require(self.warmup_steps >= 0, "training.warmup_steps", "at least 0", self.warmup_steps, "Correct it.")
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)

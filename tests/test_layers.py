@@ -14,7 +14,7 @@ LAYERS = [
     {"solvers"},
     {"graphs"},
     {"models"},
-    {"diffusion", "decoding", "polish"},
+    {"diffusion", "decoding"},
     {"config"},
     {"training"},
     {"evaluation"},

@@ -69,15 +69,10 @@ class Summary(msgspec.Struct, frozen=True):
 
 def run(solver: Solver, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None) -> Rows:
     """Solves a data set shard by shard; the first of each size is solved twice, so that no compilation is timed."""
-    require(
-        dataset.manifest.labels in REFERENCES,
-        str(dataset.folder),
-        "a data set with labels to compare with",
-        dataset.manifest.labels,
-        "Generate it with --labels exact.",
-    )
+    require_labels(dataset)
     parts: list[Rows] = []
     sizes = set()
+    progress(0, len(dataset))
     for shard in range(len(dataset.manifest.shards)):
         data = dataset.read(shard)
         if len(data) not in sizes:
@@ -89,6 +84,17 @@ def run(solver: Solver, dataset: Dataset, progress: Callable[[int, int], None] =
         parts.append(Rows(cost, data.cost, feasible, seconds, model, decode))
         progress(sum(len(part.cost) for part in parts), len(dataset))
     return Rows(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def require_labels(dataset: Dataset) -> None:
+    """Raises ValueError where a data set has no costs to compare with."""
+    require(
+        dataset.manifest.labels in REFERENCES,
+        str(dataset.folder),
+        "a data set with labels to compare with",
+        dataset.manifest.labels,
+        "Generate it with --labels exact.",
+    )
 
 
 def summarise(method: str, dataset: Dataset, rows: Rows) -> Summary:
@@ -124,7 +130,7 @@ def write_results(
     path: Path, dataset: Dataset, settings: dict[str, Any], results: Sequence[tuple[Summary, Rows]]
 ) -> None:
     """Writes `results.json` and, beside it, a CSV with a row per method and instance."""
-    m = dataset.manifest
+    m, rows_path = dataset.manifest, csv_path(path)
     document = {
         "format": RESULTS_FORMAT,
         "settings": settings,
@@ -133,7 +139,19 @@ def write_results(
         "versions": {name: version(name) for name in ("laegd", "jax", "numpy", "highspy")},
         "results": [msgspec.to_builtins(summary) for summary, _ in results],
     }
+    write_atomically(rows_path, _csv(results))
     write_atomically(path, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def csv_path(path: Path) -> Path:
+    """Returns where the rows per instance of a results file stand."""
+    require(
+        path.suffix != ".csv", str(path), "a name for JSON", path.suffix, "The CSV is written beside it: use .json."
+    )
+    return path.with_suffix(".csv")
+
+
+def _csv(results: Sequence[tuple[Summary, Rows]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "test_set", "instance", "cost", "reference", "ratio", "feasible", "seconds"])
@@ -142,4 +160,4 @@ def write_results(
         for i, (cost, reference, ratio, feasible, seconds) in enumerate(entries):
             numbers = [repr(float(value)) for value in (cost, reference, ratio)]
             writer.writerow([summary.method, summary.test_set, i, *numbers, int(feasible), f"{seconds:.6g}"])
-    write_atomically(path.with_suffix(".csv"), text.getvalue().encode())
+    return text.getvalue().encode()

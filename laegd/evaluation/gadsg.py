@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from laegd.decoding import DecodeConfig, problem_of
+from laegd.decoding.decode import DecodeConfig, problem_of
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
 from laegd.graphs.encode import Normalisation, encode
@@ -25,7 +25,7 @@ from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
-from laegd.solvers.exact import ExactSolver
+from laegd.solvers.exact import lower_bound
 from laegd.training.checkpoint import Checkpoints, Loaded
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_random_sampler, make_sampler
@@ -117,9 +117,12 @@ class GADSG:
             if feasible[i]:
                 plan = replace(Plan(self.name, decoded.server[i], decoded.share[i], float(cost[i]), True), **times)
             else:
-                plan = replace(self._search(instance, decoded.belief[i]), **times)
+                begin = time.perf_counter()
+                plan = self._search(instance, decoded.belief[i])
+                searched = time.perf_counter() - begin
+                plan = replace(plan, **times | {"seconds": times["seconds"] + searched})
             if self.settings.certify and plan.feasible:
-                plan = replace(plan, lower_bound=min(ExactSolver().lower_bound(instance), plan.cost))
+                plan = replace(plan, lower_bound=min(lower_bound(instance), plan.cost))
             plans.append(plan)
         return plans
 

@@ -51,6 +51,15 @@ def draw_plans(instance: Instance, plans: Sequence[Plan], path: str | Path) -> N
     write_atomically(Path(path), content.getvalue())
 
 
+def require_matplotlib() -> None:
+    """Raises ValueError where matplotlib is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        remedy = "Install it with pip install 'laegd[plots]'."
+        raise ValueError(f"plots: Expected matplotlib to draw with, got no such package. {remedy}") from error
+
+
 def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
     """Draws one map a plan, three in a row at most.
 
@@ -59,13 +68,11 @@ def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
     """
     if not plans:
         raise ValueError("plans: Expected at least one plan, got none. Solve the instance first.")
-    try:
-        # Not pyplot: it keeps every figure, and asks for a display.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        remedy = "Install it with pip install 'laegd[plots]'."
-        raise ValueError(f"plots: Expected matplotlib to draw with, got no such package. {remedy}") from error
+    require_matplotlib()
+    # Not pyplot: it keeps every figure, and asks for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     columns = min(3, len(plans))
     rows = math.ceil(len(plans) / columns)
     height = rows * (MAP_INCHES + 0.55) + LEGEND_INCHES

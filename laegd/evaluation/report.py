@@ -2,38 +2,43 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from laegd.evaluation.benchmark import Summary
 
 
 def results_table(summaries: Sequence[Summary], title: str) -> Table:
-    """Returns a table with a row per method: quality against the reference, and where the time goes."""
-    table = Table(title=title)
+    """Returns a table with a row per method, within 80 columns: quality against the reference, and where the time goes.
+
+    Cost ratios are a mean with its standard error and the 95th percentile; times are milliseconds per instance.
+    """
+    table = Table(title=title, box=SIMPLE, pad_edge=False, title_style="")
     reference = summaries[0].reference if summaries else "reference"
-    table.add_column("method")
-    for heading in (
-        f"cost / {reference}",
-        "+-",
-        "median",
-        "95 %",
-        "accuracy",
-        "infeasible",
-        "model ms",
-        "decode ms",
-        "total ms",
-    ):
+    table.add_column("method", no_wrap=True)
+    quality = (f"cost / {reference}", "p95", "accu-\nracy", "infeas-\nible")
+    for heading in (*quality, "model\nms", "decode\nms", "total\nms"):
         table.add_column(heading, justify="right", no_wrap=True)
-
-    def number(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
     for row in summaries:
-        quality = [number(v, 4) for v in (row.mean_ratio, row.ratio_standard_error, row.median_ratio, row.p95_ratio)]
-        shares = [f"{100 * value:.2f} %" for value in (row.accuracy, row.infeasible)]
-        times = [
-            number(1e3 * value, 2) if value > 0 else "-"
-            for value in (row.seconds_model, row.seconds_decode, row.seconds_total)
-        ]
-        table.add_row(row.method, *quality, *shares, *times)
+        table.add_row(
+            row.method,
+            _mean(row),
+            _number(row.p95_ratio, ".3f"),
+            *(f"{100 * share:.1f}%" for share in (row.accuracy, row.infeasible)),
+            *(_milliseconds(s) for s in (row.seconds_model, row.seconds_decode, row.seconds_total)),
+        )
     return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _mean(row: Summary) -> str:
+    error = "" if row.ratio_standard_error is None else f" \u00b1 {row.ratio_standard_error:.4f}"
+    return _number(row.mean_ratio, ".4f") + error
+
+
+def _milliseconds(seconds: float) -> str:
+    value = 1e3 * seconds
+    return "-" if value == 0 else f"{value:.2g}" if value < 1 else f"{value:.3g}" if value < 100 else f"{value:.0f}"

@@ -9,8 +9,12 @@ import hashlib
 import io
 import json
 import multiprocessing
+import multiprocessing.resource_tracker
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +26,7 @@ from jaxtyping import Float, Int
 
 from laegd.problem.feasibility import packable
 from laegd.problem.instance import InstanceBatch, Plan, Solver
-from laegd.scenario.files import write_atomically
+from laegd.scenario.files import require_writable, write_atomically
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Nodes, ScenarioBatch, require, settings_to_dict
 from laegd.solvers.exact import ExactSolver
@@ -190,6 +194,8 @@ def generate(
     """
     index, parts = shard
     require(1 <= index <= parts, "shard", "i/n with 1 <= i <= n", f"{index}/{parts}", "Count from 1.")
+    require(workers >= 1, "workers", "at least 1 process", workers, "Use one per core.")
+    require_writable(folder / "manifest.json")
     blocks = list(range(index - 1, recipe.num_blocks, parts))
     total = sum(recipe.block_count(block) for block in blocks)
     present = [block for block in blocks if (folder / shard_name(block)).exists()]
@@ -211,19 +217,40 @@ def _make_blocks(recipe: Recipe, blocks: Sequence[int], workers: int) -> Iterato
     if workers == 1 or len(blocks) < 2:
         yield from ((block, make_block(recipe, block)) for block in blocks)
         return
+    others = set(multiprocessing.active_children())
     # Spawned, not forked: a fork of a process with JAX's threads can hang.
     with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=multiprocessing.get_context("spawn")) as pool:
         queue = list(reversed(blocks))
-        running = {}
+        running: dict[Future[bytes], int] = {}
         try:
             while queue or running:
-                while queue and len(running) < 2 * workers:
-                    block = queue.pop()
-                    running[pool.submit(make_block, recipe, block)] = block
+                with _ctrl_c_held_back():
+                    while queue and len(running) < 2 * workers:
+                        block = queue.pop()
+                        running[pool.submit(make_block, recipe, block)] = block
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "workers: Expected processes that end their work, got one that the system killed. "
+                "Where memory was short, use fewer --workers; finished shards are kept."
+            ) from error
         finally:
+            # Not waited for: a block can take minutes, and who stops us does not want it any more.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Delays Ctrl-C; processes started meanwhile never see it, so that only this one answers it."""
+    multiprocessing.resource_tracker.ensure_running()  # Starting it would let Ctrl-C through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _write_manifest(recipe: Recipe, folder: Path) -> None:
@@ -286,14 +313,23 @@ class Dataset:
             text = path.read_bytes()
         except OSError as error:
             raise ValueError(
-                f"{path}: Expected a finished data set, got: {error.strerror}. Make it with `laegd generate`, all shards."
+                f"{path}: Expected a finished data set, got: {error.strerror}. "
+                "Make it with `laegd generate`, all shards."
             ) from error
         try:
             manifest = msgspec.json.decode(text, type=Manifest)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{path}: Expected a {DATASET_FORMAT} manifest, got: {error}. Generate it again."
             ) from error
+        count = sum(entry.count for entry in manifest.shards)
+        require(
+            count == manifest.count > 0,
+            str(path),
+            f"count = {count}, as the shards have",
+            manifest.count,
+            "Generate it again.",
+        )
         return Dataset(folder, manifest, hashlib.sha256(text).hexdigest()[:16])
 
     def __len__(self) -> int:

@@ -1,10 +1,10 @@
 """Turns instances into network inputs: the only place where NumPy problems meet graphs.
 
 Source: [1] GADSG, Eqs. 23-27; equation numbers refer to [1]. Costs span four decades, so they enter as logs,
-standardised with statistics that are stored with the model. A pair out of coverage is no edge: its features are the data
-set's maxima (Eq. 27) under an exists flag of 0, and the mask keeps them from every real output.
-Where we differ from [1]: the positional encoding is of the node's place relative to the servers' mean, not of its index,
-so that renumbering users renumbers the answer.
+standardised with statistics that are stored with the model. A pair out of coverage is no edge: its features are the
+data set's maxima (Eq. 27) under an exists flag of 0, and the mask keeps them from every real output.
+Where we differ from [1]: the positional encoding is of the node's place relative to the servers' mean, not of its
+index, so that renumbering users renumbers the answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,9 @@ class Normalisation:
                 sides += [graph.server_features for graph in raw]
             return np.concatenate([side[..., k].ravel() for side in sides] or [np.zeros(0)])
 
-        def statistics(columns: Sequence[str], standardised: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        def statistics(
+            columns: Sequence[str], standardised: Sequence[str]
+        ) -> tuple[tuple[float, ...], tuple[float, ...]]:
             mean, std = [0.0] * len(columns), [1.0] * len(columns)
             for name in standardised:
                 values = column(name)
@@ -93,7 +95,9 @@ class Normalisation:
                     std[columns.index(name)] = spread if spread > _SMALLEST_STD else 1.0
             return tuple(mean), tuple(std)
 
-        padding = [float(column(name).max(initial=-np.inf)) if name in _STANDARDISED_EDGE else 0.0 for name in EDGE_COLUMNS]
+        padding = [
+            float(column(name).max(initial=-np.inf)) if name in _STANDARDISED_EDGE else 0.0 for name in EDGE_COLUMNS
+        ]
         return Normalisation(
             *statistics(NODE_COLUMNS, _STANDARDISED_NODE),
             *statistics(EDGE_COLUMNS, _STANDARDISED_EDGE),
@@ -131,7 +135,8 @@ def to_graphs_tuple(graph: GraphBatch) -> jraph.GraphsTuple:
     """Returns the sparse form in NumPy: one graph per instance, users before servers, real edges only.
 
     Edges run server -> user (senders are servers, receivers users), ordered by instance, then user, then server. The
-    opposite direction has no edges of its own: a layer swaps the roles. Tuples of several scales join by `jraph.batch_np`.
+    opposite direction has no edges of its own: a layer swaps the roles. Tuples of several scales join by
+    `jraph.batch_np`.
     """
     batch, num_users, num_servers = graph.edge_mask.shape
     first_node = np.arange(batch) * (num_users + num_servers)
@@ -154,7 +159,7 @@ def edge_values(graph: GraphBatch, dense: Shaped[Array, "batch user server *feat
 
 
 def scatter(
-    graph: GraphBatch, values: Shaped[Array, "edge *feat"], fill: float = 0.0
+    graph: GraphBatch, values: Shaped[Array, "edge *feat"], fill: int | float = 0.0
 ) -> Shaped[np.ndarray, "batch user server *feat"]:
     """Puts values of real edges back into the dense form, the inverse of `edge_values`; missing edges hold `fill`."""
     mask, values = np.asarray(graph.edge_mask), np.asarray(values)

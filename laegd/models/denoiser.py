@@ -1,7 +1,8 @@
 """The denoising network: embeddings, attention layers, and two heads per edge.
 
-Source: [1] GADSG, Sec. IV-B; equation numbers refer to [1]. It sees a noisy plan on a graph and says, per edge, whether the
-clean plan offloads there (two logits) and which noise its share carries. The diffusion time enters on the edge path only.
+Source: [1] GADSG, Sec. IV-B; equation numbers refer to [1]. It sees a noisy plan on a graph and says, per edge, whether
+the clean plan offloads there (two logits) and which noise its share carries. The diffusion time enters on the edge path
+only.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Num, Shaped
+from jaxtyping import Array, Float, Num
 
 from laegd.graphs.encode import EXISTS, GraphBatch
 from laegd.models.gat import DenseWiring, GraphAttentionLayer, GraphState, SparseWiring, Wiring
@@ -67,7 +68,6 @@ class Denoiser(nn.Module):
             t: diffusion time in steps; broadcasts over edges: [batch, 1, 1] or [1, 1, 1], [edge] or [1].
             graph: the encoded instances; of one scale, or a GraphsTuple, padded or not.
         """
-        dense = isinstance(graph, GraphBatch)
         wiring, users, servers, features = _parts(graph)
         hidden = self.config.hidden
         time = nn.relu(nn.Dense(hidden, name="embed_time")(_time_features(t, hidden)))
@@ -86,7 +86,6 @@ class Denoiser(nn.Module):
         out = out + wiring.from_users(nn.Dense(hidden, use_bias=False, name="head_user")(state.users))
         out = out + wiring.from_servers(nn.Dense(hidden, use_bias=False, name="head_server")(state.servers))
         out = wiring.masked(nn.Dense(3, name="head_out")(nn.relu(out)))
-        assert dense or out.ndim == 2
         return out[..., :2], out[..., 2]
 
 

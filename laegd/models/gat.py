@@ -7,7 +7,7 @@ Source: [1] GADSG, Eqs. 28-34; equation numbers refer to [1]. Where we differ fr
 - Normalisation, a residual edge path, and the diffusion time added to the edges in every layer.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,71 +18,39 @@ _MASKED_SCORE = -1e9  # exp of it is 0, and unlike -inf it has no NaN in its gra
 _SOFTMAX_EPSILON = 1e-9  # Eq. 31; decides only where a node has no real neighbour
 
 
-class Wiring(Protocol):
-    """Which users and servers an edge joins; the only difference between the dense and the sparse form."""
-
-    def from_users(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns each edge's user's values, in a shape that broadcasts over edges."""
-        ...
-
-    def from_servers(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns each edge's server's values, in a shape that broadcasts over edges."""
-        ...
-
-    def to_users(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Sums values of edges per user."""
-        ...
-
-    def to_servers(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Sums values of edges per server."""
-        ...
-
-    def user_max(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns the largest value among the edges of each edge's user."""
-        ...
-
-    def server_max(self, values: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns the largest value among the edges of each edge's server."""
-        ...
-
-    def masked(self, values: Float[Array, "..."], other: float = 0.0) -> Float[Array, "..."]:
-        """Replaces the values of edges that are no real ones."""
-        ...
-
-
 class DenseWiring(NamedTuple):
     """Every user with every server of its graph: nodes [batch, node, feat], edges [batch, user, server, feat]."""
 
     mask: Bool[Array, "batch user server"]
 
     def from_users(self, values: Float[Array, "batch user feat"]) -> Float[Array, "batch user 1 feat"]:
-        """See `Wiring`."""
+        """Returns each edge's user's values, in a shape that broadcasts over edges."""
         return values[:, :, None]
 
     def from_servers(self, values: Float[Array, "batch server feat"]) -> Float[Array, "batch 1 server feat"]:
-        """See `Wiring`."""
+        """Returns each edge's server's values, in a shape that broadcasts over edges."""
         return values[:, None]
 
     def to_users(self, values: Float[Array, "batch user server feat"]) -> Float[Array, "batch user feat"]:
-        """See `Wiring`."""
+        """Sums values of edges per user."""
         return values.sum(axis=2)
 
     def to_servers(self, values: Float[Array, "batch user server feat"]) -> Float[Array, "batch server feat"]:
-        """See `Wiring`."""
+        """Sums values of edges per server."""
         return values.sum(axis=1)
 
     def user_max(self, values: Float[Array, "batch user server feat"]) -> Float[Array, "batch user 1 feat"]:
-        """See `Wiring`."""
+        """Returns the largest value among the edges of each edge's user."""
         return values.max(axis=2, keepdims=True, initial=_MASKED_SCORE)
 
     def server_max(self, values: Float[Array, "batch user server feat"]) -> Float[Array, "batch 1 server feat"]:
-        """See `Wiring`."""
+        """Returns the largest value among the edges of each edge's server."""
         return values.max(axis=1, keepdims=True, initial=_MASKED_SCORE)
 
     def masked(
         self, values: Float[Array, "batch user server feat"], other: float = 0.0
     ) -> Float[Array, "batch user server feat"]:
-        """See `Wiring`."""
+        """Replaces the values of edges that are no real ones."""
         return jnp.where(self.mask[..., None], values, other)
 
 
@@ -95,32 +63,36 @@ class SparseWiring(NamedTuple):
     num_nodes: int
 
     def from_users(self, values: Float[Array, "node feat"]) -> Float[Array, "edge feat"]:
-        """See `Wiring`."""
+        """Returns each edge's user's values, in a shape that broadcasts over edges."""
         return values[self.user]
 
     def from_servers(self, values: Float[Array, "node feat"]) -> Float[Array, "edge feat"]:
-        """See `Wiring`."""
+        """Returns each edge's server's values, in a shape that broadcasts over edges."""
         return values[self.server]
 
     def to_users(self, values: Float[Array, "edge feat"]) -> Float[Array, "node feat"]:
-        """See `Wiring`."""
+        """Sums values of edges per user."""
         return jax.ops.segment_sum(values, self.user, self.num_nodes)
 
     def to_servers(self, values: Float[Array, "edge feat"]) -> Float[Array, "node feat"]:
-        """See `Wiring`."""
+        """Sums values of edges per server."""
         return jax.ops.segment_sum(values, self.server, self.num_nodes)
 
     def user_max(self, values: Float[Array, "edge feat"]) -> Float[Array, "edge feat"]:
-        """See `Wiring`."""
+        """Returns the largest value among the edges of each edge's user."""
         return jax.ops.segment_max(values, self.user, self.num_nodes)[self.user]
 
     def server_max(self, values: Float[Array, "edge feat"]) -> Float[Array, "edge feat"]:
-        """See `Wiring`."""
+        """Returns the largest value among the edges of each edge's server."""
         return jax.ops.segment_max(values, self.server, self.num_nodes)[self.server]
 
     def masked(self, values: Float[Array, "edge feat"], other: float = 0.0) -> Float[Array, "edge feat"]:
-        """See `Wiring`."""
+        """Replaces the values of edges that are no real ones."""
         return jnp.where(self.mask[:, None], values, other)
+
+
+Wiring = DenseWiring | SparseWiring
+"""Which users and servers an edge joins: all that the two forms differ in."""
 
 
 class GraphState(NamedTuple):
@@ -145,31 +117,33 @@ class GraphAttentionLayer(nn.Module):
         # A h_u of Eqs. 28 and 34, W h_u of Eq. 29, and the message: one product per node, none of them per edge.
         edge_u, score_u, value_u = jnp.split(nn.Dense(3 * hidden, name="from_user")(state.users), 3, axis=-1)
         edge_s, score_s, value_s = jnp.split(nn.Dense(3 * hidden, name="from_server")(state.servers), 3, axis=-1)
+        # C e of Eqs. 28 and 34 beside W_g e of Eq. 30: the only product with the edges' hidden states.
+        from_edge = nn.Dense(hidden + num_scores, name="from_edge")(state.edges)
+        edge_e, score_gate = from_edge[..., :hidden], nn.sigmoid(from_edge[..., hidden:])
 
-        mixed = nn.Dense(hidden, use_bias=False, name="edge")(state.edges)  # the one hidden x hidden product per edge
-        mixed = mixed + wiring.from_users(edge_u) + wiring.from_servers(edge_s)
+        # Gate and edge update share one normalised sum: a second norm would cost more than everything else per edge.
+        mixed = wiring.from_users(edge_u) + wiring.from_servers(edge_s) + edge_e
+        mixed = nn.RMSNorm(name="edge_norm")(mixed) + nn.Dense(hidden, name="time")(time)
         gate = wiring.masked(nn.sigmoid(mixed))  # Eq. 28
 
         score = jnp.tanh(wiring.from_users(score_u) + wiring.from_servers(score_s))
-        score = nn.Dense(num_scores, use_bias=False, name="score")(score)  # Eq. 29
-        score = score * nn.sigmoid(nn.Dense(num_scores, name="score_gate")(state.edges))  # Eq. 30
+        score = nn.Dense(num_scores, use_bias=False, name="score")(score) * score_gate  # Eqs. 29-30
         score = wiring.masked(score, _MASKED_SCORE)
 
         users = self._gather(gate, wiring.from_servers(value_s), score[..., : self.num_heads], wiring, "user")
         servers = ()
         if not self.directed:
             servers = self._gather(gate, wiring.from_users(value_u), score[..., self.num_heads :], wiring, "server")
-        update = nn.relu(nn.LayerNorm(use_bias=False, name="edge_norm")(mixed) + nn.Dense(hidden, name="time")(time))
         return GraphState(
             users=self._update(state.users, users, "user"),
             servers=self._update(state.servers, servers, "server"),
-            edges=state.edges + update,  # Eq. 34
+            edges=state.edges + nn.relu(mixed),  # Eq. 34
         )
 
     def _gather(
         self, gate: jax.Array, value: jax.Array, score: jax.Array, wiring: Wiring, role: str
     ) -> tuple[jax.Array, ...]:
-        """Returns the attention average (Eqs. 31-32) and, beside it, the gated sum of the messages to users or servers."""
+        """Returns the attention average (Eqs. 31-32) and, beside it, the gated sum of the messages to a role."""
         largest, total = (
             (wiring.user_max, wiring.to_users) if role == "user" else (wiring.server_max, wiring.to_servers)
         )

@@ -1,8 +1,8 @@
 """Closed-form shares of the servers for a fixed assignment.
 
-Source: [1] GADSG, Eqs. 21-23; equation numbers refer to [1]. [1] hands the shares to a numerical solver. They need none:
-a server minimises sum_k J_exe[k] / y_k subject to sum_k y_k <= 1 and y_k >= mu_k, and its optimality conditions give
-y_k = max(mu_k, theta * sqrt(J_exe[k])) with the one theta for which the shares sum to 1.
+Source: [1] GADSG, Eqs. 21-23; equation numbers refer to [1]. [1] hands the shares to a numerical solver. They need
+none: a server minimises sum_k J_exe[k] / y_k subject to sum_k y_k <= 1 and y_k >= mu_k, whose optimality conditions
+give y_k = max(mu_k, theta * sqrt(J_exe[k])) with the one theta for which the shares sum to 1.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Floa
         server: index of each user's server, or LOCAL.
 
     Returns:
-        Shares that sum to 1 on each server in use; 0 for local users. Where the floors mu of a server exceed 1 together,
-        no shares are feasible and the floors themselves are returned.
+        Shares that sum to 1 on each server in use; 0 for local users. Where the floors mu of a server together exceed
+        1, no shares are feasible and the floors themselves are returned.
     """
     num_servers = costs.min_share.shape[-1]
     floor = chosen(costs.min_share, server)
@@ -56,7 +56,7 @@ def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Floa
     floors_above = np.cumsum(floor_s[..., ::-1, :], axis=-2)[..., ::-1, :] - floor_s
     # what the server hands out at theta = ratio: increasing in ratio, so users up to the last that fits are free
     handed_out = ratio * chosen(np.cumsum(root_s, axis=-2), server_k) + chosen(floors_above, server_k)
-    free = (at_server & (handed_out <= 1.0)[..., None])  # [*batch user server]
+    free = at_server & (handed_out <= 1.0)[..., None]  # [*batch user server]
 
     left = 1.0 - np.where(free, 0.0, floor_s).sum(axis=-2)
     free_root = np.where(free, root_s, 0.0).sum(axis=-2)

@@ -1,11 +1,9 @@
 """Whether the users that cannot run locally fit on the servers: the only way an instance can have no feasible plan.
 
 Source: [1] GADSG, Eqs. 22-24 (deadlines as floors mu on the shares). A user that misses its deadline locally must be
-offloaded, and a set of users fits on a server if and only if its floors sum to at most 1. That is a packing problem with
-few items, each with few places. Greedy packing answers most instances; the rest is decided by a complete search.
+offloaded, and a set of users fits on a server if and only if its floors sum to at most 1. That is a packing problem
+with few items, each with few places. Greedy packing answers most instances; a complete search decides the rest.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -62,7 +60,7 @@ def packable(costs: Costs) -> Bool[np.ndarray, "instance"]:
     """
     must = ~costs.local_allowed  # [instance user]
     stranded = (must & ~costs.usable.any(axis=-1)).any(axis=-1)
-    packed = ~must.any(axis=-1)
+    packed = np.asarray(~must.any(axis=-1))
     for by_room in (True, False):
         open_ = np.flatnonzero(~packed & ~stranded)
         if len(open_):
@@ -73,7 +71,7 @@ def packable(costs: Costs) -> Bool[np.ndarray, "instance"]:
 
 
 def _greedy(costs: Costs, by_room: bool) -> np.ndarray:
-    """Packs all instances at once, users with the fewest servers and the largest floors first; True: a packing found."""
+    """Packs all instances at once, users with the fewest servers and largest floors first; True: a packing found."""
     must, usable = ~costs.local_allowed, costs.usable
     num_options = usable.sum(axis=-1)
     smallest = np.where(usable, costs.min_share, np.inf).min(axis=-1, initial=np.inf)
@@ -176,7 +174,8 @@ def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarr
     upper = np.concatenate([np.full(num_servers, _CAPACITY), np.ones(num_users)])
     cost = np.zeros(len(user)) if preference is None else -preference[user, server]
     while True:
-        answer = milp(cost, integrality=np.ones(len(user)), bounds=(0, 1), constraints=LinearConstraint(rows, lower, upper))
+        limits = LinearConstraint(rows, lower, upper)  # pyright: ignore[reportArgumentType]
+        answer = milp(cost, integrality=np.ones(len(user)), bounds=(0, 1), constraints=limits)
         if answer.x is None:
             if answer.status == 2:  # proved infeasible
                 return None
@@ -191,6 +190,3 @@ def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarr
         rows = vstack([rows, np.array(cuts)]).tocsr()
         lower = np.concatenate([lower, np.full(len(cuts), -np.inf)])
         upper = np.concatenate([upper, [cut.sum() - 1 for cut in cuts]])
-
-
-__all__: Sequence[str] = ("conflict", "pack", "packable")

@@ -106,7 +106,9 @@ def plan_from_json(instance: Instance, text: bytes | str) -> Plan:
 
 
 def _require_known(field: str, name: str, known: tuple[str, ...], kind: str) -> None:
-    require(name in known, field, f"the id of a {kind} of the scenario", name, "Use the scenario the plan was made for.")
+    require(
+        name in known, field, f"the id of a {kind} of the scenario", name, "Use the scenario the plan was made for."
+    )
 
 
 def _assignment(instance: Instance, rows: tuple[UserRow, ...]) -> tuple[np.ndarray, np.ndarray]:

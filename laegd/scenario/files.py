@@ -32,3 +32,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def require_writable(path: Path) -> None:
+    """Raises ValueError, before any work is done, where a file cannot be written; makes nothing."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if path.is_dir():
+        found = "a folder of that name"
+    elif not folder.is_dir():
+        found = f"{folder}, which is a file"
+    elif not os.access(folder, os.W_OK):
+        found = f"{folder}, which is read-only"
+    else:
+        return
+    raise ValueError(f"{path}: Expected a file in a writable folder, got {found}. Choose another.")

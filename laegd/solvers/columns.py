@@ -1,11 +1,10 @@
 """Columns of the set-packing program: a server together with the set of users that it takes.
 
 Source: [1] GADSG, Eqs. 18-24; equation numbers refer to [1]. For a fixed set the best shares have a closed form
-(`laegd.problem.allocation`), so a column's cost is exact. Three facts keep the lists short. Sets whose floors exceed 1 are
-infeasible, with every larger set. The cost of a set is supermodular (it is a maximum over the price of computing power of
-sums of terms that rise with that price), so a set that gets no worse by sending a member home is dominated, with every
-larger set. And for any price the sums bound the cost of a set and all its extensions from below, which prunes the search
-for columns of small reduced cost.
+(`laegd.problem.allocation`), so a column's cost is exact. Two facts keep the lists short. A set whose floors exceed 1
+is infeasible, with every larger set. And the cost of a set is supermodular (it is a maximum, over the price of
+computing power, of sums of terms that rise with that price), so where a set gets no worse by sending a member home, it
+is dominated, with every larger set.
 """
 
 from typing import NamedTuple
@@ -17,10 +16,6 @@ from laegd.problem.instance import Costs
 from laegd.problem.objective import SHARE_TOLERANCE
 
 CAPACITY = 1.0 + SHARE_TOLERANCE
-_COARSE_PRICES = 1.2 ** np.arange(60)  # times the smallest J_exe: over four decades
-_REFINEMENTS = (1.2 ** np.linspace(-1, 1, 21), 1.02 ** np.linspace(-1, 1, 21))  # the bound has kinks: look closely
-_FINE_PRICES = np.exp(2.5 * np.linspace(-1, 1, 33) ** 3)  # less than 0.1 % apart in the middle
-_CHUNK = 1 << 16  # candidates bounded at once: 25 MB
 
 
 class Edges(NamedTuple):
@@ -35,14 +30,14 @@ class Edges(NamedTuple):
     worth: Float[np.ndarray, "edge"]  # execution cost above which the user is better off at home; inf if it must leave
     last: Int[np.ndarray, "edge"]  # one past the last edge of the same server
 
-    def of_servers(self, chosen: Bool[np.ndarray, "server"]) -> "Edges":
-        """Returns the edges of these servers."""
-        kept = Edges(*(values[chosen[self.server]] for values in self))
+    def where(self, chosen: Bool[np.ndarray, "edge"]) -> "Edges":
+        """Returns some of the edges."""
+        kept = Edges(*(values[chosen] for values in self))
         return kept._replace(last=np.searchsorted(kept.server, kept.server, side="right"))
 
 
 class Columns(NamedTuple):
-    """Columns in compressed form: rows 0..U-1 are the users, row U + s is server s; a column's first row is its server."""
+    """Columns in compressed form: row u is user u, row U + s is server s; a column's first row is its server."""
 
     cost: Float[np.ndarray, "column"]  # relative to running every user locally that may do so
     start: Int[np.ndarray, "column_plus_1"]
@@ -61,6 +56,10 @@ class Columns(NamedTuple):
     def reduced_cost(self, dual: Float[np.ndarray, "row"]) -> Float[np.ndarray, "column"]:
         """Returns cost less the duals of the column's rows."""
         return self.cost - np.add.reduceat(dual[self.row], self.start[:-1]) if len(self) else self.cost
+
+    def users(self, column: int) -> Int[np.ndarray, "member"]:
+        """Returns the users of one column."""
+        return self.row[self.start[column] + 1 : self.start[column + 1]]
 
     def servers(self, num_users: int) -> Int[np.ndarray, "column"]:
         """Returns the server of each column."""
@@ -106,8 +105,8 @@ def price_sets(
     """Computes the least execution cost of sets of edges of one server each, members in ascending order.
 
     Returns:
-        Cost per set, shares per member, and the price of computing power, -d cost / d capacity; inf where a set fits only
-        at its floors.
+        Cost per set, shares per member, and the price of computing power, -d cost / d capacity; inf where a set only
+        fits at its floors.
     """
     floor, root = edges.floor[member], edges.root[member]  # sorted by floor / root, as the edges are
     floors_after = np.cumsum(floor[:, ::-1], axis=1)[:, ::-1] - floor
@@ -139,7 +138,7 @@ def list_columns(edges: Edges, num_users: int, max_columns: int) -> tuple[Column
         if skipped.any():
             kept = ~skipped[edges.server[member[:, 0]]]
             member, total_floor = member[kept], total_floor[kept]
-        parent, candidate = _extensions(edges.last, member)
+        parent, candidate = extensions(edges.last, member)
         total_floor = total_floor[parent] + edges.floor[candidate]
         fits = total_floor <= CAPACITY
         member = np.concatenate([member[parent[fits]], candidate[fits, None]], axis=1)
@@ -150,15 +149,17 @@ def list_columns(edges: Edges, num_users: int, max_columns: int) -> tuple[Column
         num_listed += len(member)
     if skipped.any():
         levels = [(m, c) if m.shape[1] == 1 else _only(~skipped[edges.server[m[:, 0]]], m, c) for m, c in levels]
-    return Columns.join([_columns(edges, m, c, num_users) for m, c in levels]), skipped
+    return Columns.join([columns_of_sets(edges, m, c, num_users) for m, c in levels]), skipped
 
 
 def _only(kept: np.ndarray, member: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return member[kept], cost[kept]
 
 
-def _extensions(last: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each set once with every later edge of its server: positions of the sets, and the edges."""
+def extensions(
+    last: Int[np.ndarray, "edge"], member: Int[np.ndarray, "set size"]
+) -> tuple[Int[np.ndarray, "extension"], Int[np.ndarray, "extension"]]:
+    """Returns each set once with every later edge of its server, up to `last`: positions of the sets, and edges."""
     count = last[member[:, -1]] - member[:, -1] - 1
     parent = np.repeat(np.arange(len(member)), count)
     rank = np.arange(len(parent)) - np.repeat(np.cumsum(count) - count, count)
@@ -180,130 +181,14 @@ def _dominated(edges: Edges, member: np.ndarray, cost: np.ndarray, share: np.nda
     return dominated
 
 
-def _columns(edges: Edges, member: np.ndarray, execute_cost: np.ndarray, num_users: int) -> Columns:
+def columns_of_sets(
+    edges: Edges, member: Int[np.ndarray, "set size"], execute_cost: Float[np.ndarray, "set"], num_users: int
+) -> Columns:
+    """Returns sets of edges of one server each, with known execution cost, as columns."""
     count, size = member.shape
     row = np.concatenate([num_users + edges.server[member[:, :1]], edges.user[member]], axis=1)
     cost = execute_cost + edges.fixed_cost[member].sum(axis=1)
     return Columns(cost, np.arange(count + 1) * (size + 1), row.ravel())
-
-
-class PricedColumns(NamedTuple):
-    """What a search for columns of small reduced cost found."""
-
-    columns: Columns
-    reduced_cost: Float[np.ndarray, "column"]
-    least: Float[np.ndarray, "server"]  # no column of the server has a smaller reduced cost; certified
-    complete: Bool[np.ndarray, "server"]  # every column of the server below the limit was found
-
-
-def search_columns(
-    edges: Edges,
-    dual: Float[np.ndarray, "user"],
-    limit: Float[np.ndarray, "server"],
-    eagerness: float,
-    max_nodes: Int[np.ndarray, "server"],
-) -> PricedColumns:
-    """Searches the sets whose reduced cost, without the server's dual, is below a limit; breadth first, with bounds.
-
-    Args:
-        edges: of the servers to search.
-        dual: of the users' rows.
-        limit: on the reduced cost, per server.
-        eagerness: in [0, 1); 0 finds all columns below the limit. Above 0 the limit moves this far towards the best
-            column found, and sets that get no worse by dropping a member are left out: enough to find the best column.
-        max_nodes: sets kept per server and size; of more, those with the best bounds.
-    """
-    given, limit = limit, limit.copy()
-    best, least = np.full(len(limit), np.inf), np.full(len(limit), np.inf)
-    tree = _Tree.of(edges, dual)
-    member, base = np.zeros((len(edges.user), 0), dtype=np.int64), -tree.price
-    parent = position = np.arange(len(edges.user))
-    found, complete = [], np.ones(len(limit), dtype=bool)
-    while len(parent):
-        bound = tree.bounds(base, parent, position)
-        server = tree.server[position]
-        kept = bound < limit[server]
-        crowded = np.bincount(server[kept], minlength=len(limit)) > max_nodes
-        if crowded.any():
-            complete &= ~crowded
-            kept &= ~crowded[server] | (rank_within(server, np.where(kept, bound, np.inf)) < max_nodes[server])
-        np.minimum.at(least, server[~kept], bound[~kept])
-        parent, position, server = parent[kept], position[kept], server[kept]
-        base = base[parent] + tree.term[position]
-        member = np.concatenate([member[parent], position[:, None]], axis=1)
-        in_order = np.sort(tree.edge[member], axis=1)
-        cost, _, price = price_sets(edges, in_order)
-        reduced = cost - tree.profit[member].sum(axis=1)
-        np.minimum.at(best, server, reduced)
-        limit = np.minimum(limit, given + eagerness * (np.minimum(best, given) - given)) if eagerness else limit
-        good = reduced < limit[server]
-        found.append((_columns(edges, in_order[good], cost[good], len(dual)), reduced[good]))
-        parent, position = _extensions(tree.last, member)
-        grows = tree.floor[member].sum(axis=1)[parent] + tree.floor[position] <= CAPACITY
-        if eagerness:
-            grows &= tree.least_effect(position, price[parent]) < 0
-        parent, position = parent[grows], position[grows]
-    columns = Columns.join([part for part, _ in found])
-    reduced = np.concatenate([np.zeros(0), *(values for _, values in found)])
-    return PricedColumns(columns, reduced, np.minimum(best, least), complete)
-
-
-class _Tree(NamedTuple):
-    """The edges of each server in the order in which sets grow: those first that the relaxed problem wants most."""
-
-    edge: Int[np.ndarray, "position"]
-    server: Int[np.ndarray, "position"]
-    last: Int[np.ndarray, "position"]
-    floor: Float[np.ndarray, "position"]
-    execute_cost: Float[np.ndarray, "position"]
-    profit: Float[np.ndarray, "position"]
-    price: Float[np.ndarray, "position price"]  # a grid of prices of computing power, its middle the server's best
-    term: Float[np.ndarray, "position price"]  # what a position adds to the bound of a set
-    rest: Float[np.ndarray, "position price"]  # what later positions of the server can still take off, at most 0
-
-    @staticmethod
-    def of(edges: Edges, dual: np.ndarray) -> "_Tree":
-        profit = dual[edges.user] - edges.fixed_cost
-        first = np.searchsorted(edges.server, edges.server)
-        middle = np.full(len(profit), edges.execute_cost.min(initial=np.inf))
-        for grid in (_COARSE_PRICES, *_REFINEMENTS):
-            price = middle[:, None] * grid
-            gain = np.minimum(_effect(edges.execute_cost, edges.floor, price) - profit[:, None], 0.0)
-            total = _sums_before(gain)
-            best = (total[edges.last] - total[first] - price).argmax(axis=1)
-            middle = price[np.arange(len(middle)), best]
-        price = middle[:, None] * _FINE_PRICES
-        term = _effect(edges.execute_cost, edges.floor, price) - profit[:, None]
-        edge = np.lexsort((term[:, len(_FINE_PRICES) // 2], edges.server))
-        price, term = price[edge], term[edge]
-        total = _sums_before(np.minimum(term, 0.0))
-        columns = (values[edge] for values in (edges.server, edges.last, edges.floor, edges.execute_cost, profit))
-        return _Tree(edge, *columns, price, term, total[edges.last] - total[1:])
-
-    def bounds(self, base: np.ndarray, parent: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Bounds the reduced cost of sets (parent plus position) and of everything they can grow into."""
-        bound = np.empty(len(parent))
-        for begin in range(0, len(parent), _CHUNK):
-            at = slice(begin, begin + _CHUNK)
-            own = position[at]
-            bound[at] = (base[parent[at]] + self.term[own] + self.rest[own]).max(axis=1)
-        return bound
-
-    def least_effect(self, position: np.ndarray, price: np.ndarray) -> np.ndarray:
-        """Bounds from below what a position does to a set with this price, and to all larger sets."""
-        finite = np.where(np.isfinite(price), price, 1.0)
-        effect = _effect(self.execute_cost[position], self.floor[position], finite[:, None])[:, 0] - self.profit[position]
-        return np.where(np.isfinite(price), effect, np.inf)
-
-
-def _sums_before(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
-
-
-def _effect(execute_cost: np.ndarray, floor: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """Computes the least of J / y + price * y over shares y of at least the floor; [edge price]."""
-    share = np.maximum(np.sqrt(execute_cost[:, None] / price), floor[:, None])
-    return execute_cost[:, None] / share + share * price
 
 
 def rank_within(group: Int[np.ndarray, "item"], value: Float[np.ndarray, "item"]) -> Int[np.ndarray, "item"]:

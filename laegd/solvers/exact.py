@@ -2,8 +2,8 @@
 
 Source: [1] GADSG, Eqs. 23-25; equation numbers refer to [1]. [1] labels with an uncertified heuristic. Here a server's
 cost depends only on the set of users it takes (`laegd.solvers.columns`), so the problem is a set-packing program whose
-linear relaxation is nearly tight. Its duals certify a bound on every plan; a plan close to the bound rules out almost all
-columns by their reduced costs, and a small integer program over the rest ends the proof.
+linear relaxation is nearly tight. Its duals certify a bound on every plan; a plan close to the bound rules out almost
+all columns by their reduced costs, and a small integer program over the rest ends the proof.
 """
 
 import time
@@ -19,7 +19,9 @@ from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
-from laegd.solvers.columns import Columns, Edges, list_columns, offload_edges, price_sets, rank_within, search_columns
+from laegd.solvers.columns import Columns, list_columns, offload_edges, rank_within
+from laegd.solvers.pricing import search_columns
+from laegd.solvers.rounding import assignment, columns_of, round_columns
 from laegd.solvers.set_packing import Duals, Relaxation, select
 
 _PROOF_TOLERANCE = 1e-9  # relative gap below which a plan counts as optimal: the rounding of HiGHS's duals
@@ -30,7 +32,10 @@ _FIRST_GAP = 5e-4  # relative; nine relaxations in ten are tighter, and the inte
 _FIRST_NODES = 60  # per server and set size, in the first searches of servers whose sets are not listed
 _COLUMNS_A_SEARCH = 10  # per server
 _ROOT_TOLERANCE = 1e-5  # relative; where sets are searched, the last digits of the relaxation cost the most time
-_ROOT_TIME = 0.6  # of a time limit, for the relaxation; the rest is for integer programs
+_ROOT_TIME, _DIVE_TIME = 0.5, 0.8  # of a time limit, until the relaxation and the dive end; then integer programs
+_DIVE_ROUNDS = 3  # searches for new columns after each fixing
+_MANY_COLUMNS = 5_000  # above, the integer program is slow enough for a dive to pay
+_CLOSE_GAP = 1e-4  # relative; an integer program that can prove nothing does not improve on a dive this close
 _HEURISTIC_COLUMNS, _HEURISTIC_NODES = 2_500, 500  # of an integer program that can prove nothing
 
 
@@ -77,6 +82,11 @@ class ExactSolver:
         return _Search(instance.costs, [packed], deadline, self.max_columns).relax().bound
 
 
+def lower_bound(instance: Instance) -> float:
+    """Returns a certified lower bound on the cost of every plan of the instance, inf where there is none."""
+    return ExactSolver().lower_bound(instance)
+
+
 class _Root(NamedTuple):
     """The relaxation: a certified bound, and what it takes to rule columns out by reduced cost."""
 
@@ -93,7 +103,7 @@ class _Search:
     def __init__(self, costs: Costs, starts: list[np.ndarray], deadline: float, max_columns: int) -> None:
         self.costs, self.deadline, self.max_columns = costs, deadline, max_columns
         now = time.perf_counter()
-        self.root_deadline = now + _ROOT_TIME * (deadline - now)
+        self.root_deadline, self.dive_deadline = (now + part * (deadline - now) for part in (_ROOT_TIME, _DIVE_TIME))
         self.num_users, self.num_servers = costs.covered.shape
         self.base = float(costs.local_cost[costs.local_allowed].sum())
         self.best, self.best_cost = starts[0], np.inf
@@ -104,7 +114,10 @@ class _Search:
         self.pool, skipped = list_columns(edges, self.num_users, max_columns)
         self.searched = np.zeros(self.num_servers, dtype=bool)
         self.searched[: len(skipped)] = skipped  # too many sets to list
-        self.starts = starts
+        if skipped.any():  # the relaxation takes a while to come by good columns
+            self.offer(round_columns(costs, edges, Columns.join([]), np.zeros(0)))
+        self.relaxation = Relaxation(costs.local_allowed, self.num_servers)
+        self.starts = [starts[0], self.best]  # both feasible, so the relaxation is
 
     def offer(self, server: Int[np.ndarray, "user"]) -> None:
         """Takes an assignment as the incumbent if it is feasible and cheaper."""
@@ -116,7 +129,9 @@ class _Search:
     def run(self) -> tuple[Int[np.ndarray, "user"], float]:
         """Returns the best assignment and a lower bound."""
         root = self.relax()
-        self.offer(self.round(root))
+        self.offer(round_columns(self.costs, self.edges, root.columns, root.value))
+        if (self.searched.any() or len(self.pool) > _MANY_COLUMNS) and not self.proved(root.bound):
+            self.dive(root.columns)
         bound = root.bound if self.proved(root.bound) else self.close(root)
         return self.best, self.best_cost if self.proved(bound) else min(bound, self.best_cost)
 
@@ -131,20 +146,23 @@ class _Search:
         best = self._trivial_root()
         if not len(self.edges.user):
             return best
-        relaxation = Relaxation(self.costs.local_allowed, self.num_servers, self.root_deadline - time.perf_counter())
+        relaxation = self.relaxation
         inside = np.zeros(len(self.pool), dtype=bool)
         inside[:_COLUMNS_AT_ONCE] = True  # the smallest sets first, so never none: HiGHS refuses an empty program
-        columns = Columns.join([*map(self._columns_of, self.starts), self.pool.take(np.flatnonzero(inside))])
+        starts = [columns_of(self.edges, start) for start in self.starts]
+        columns = Columns.join([*starts, self.pool.take(np.flatnonzero(inside))])
         relaxation.add(columns)
         max_nodes = np.full(self.num_servers, _FIRST_NODES)
-        while (duals := relaxation.solve()) is not None:
+        while (duals := relaxation.solve(self.root_deadline)) is not None:
             root, new = self._price(duals, columns, inside, max_nodes)
             best = root if root.bound > best.bound else best._replace(columns=columns, value=duals.value)
-            close = self.searched.any() and self.base + duals.objective - best.bound <= _ROOT_TOLERANCE * abs(best.bound)
+            rest = self.base + duals.objective - best.bound
+            close = self.searched.any() and rest <= _ROOT_TOLERANCE * abs(best.bound)
             if not len(new) or close or time.perf_counter() > self.root_deadline:
                 break
             relaxation.add(new)
             columns = Columns.join([columns, new])
+            best = best._replace(columns=columns, value=np.append(duals.value, np.zeros(len(new))))
         return best
 
     def _trivial_root(self) -> _Root:
@@ -152,7 +170,7 @@ class _Search:
         costs = self.costs
         alone = np.where(costs.usable, costs.transmit_cost + costs.execute_cost, np.inf).min(axis=1, initial=np.inf)
         dual = np.where(costs.local_allowed, np.minimum(alone - costs.local_cost, 0.0), alone)
-        start = Columns.join([self._columns_of(self.best)])
+        start = Columns.join([columns_of(self.edges, self.best)])
         bound = self._certify(dual, np.zeros(self.num_servers))
         return _Root(bound, dual, np.zeros(self.num_servers), start, np.ones(len(start)))
 
@@ -187,7 +205,8 @@ class _Search:
         """Searches the servers without a list, ever more thoroughly until there is a column to add or none is left."""
         least, todo = np.zeros(self.num_servers), self.searched
         while True:
-            priced = search_columns(self.edges.of_servers(todo), dual, limit, 0.5, max_nodes)
+            edges = self.edges.where(todo[self.edges.server])
+            priced = search_columns(edges, dual, limit, 0.5, max_nodes, self.root_deadline)
             least[todo] = np.minimum(priced.least, 0.0)[todo]
             rank = rank_within(priced.columns.servers(self.num_users), priced.reduced_cost)
             new = priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH))
@@ -198,22 +217,50 @@ class _Search:
 
     # integer part
 
+    def dive(self, columns: Columns) -> None:
+        """Fixes the relaxation's columns one after another, the largest first, and searches for others that fit."""
+        taken = np.zeros(self.num_users + self.num_servers, dtype=bool)  # rows
+        edges, max_nodes, rounds = self.edges, np.full(self.num_servers, _FIRST_NODES), 0
+        while (duals := self.relaxation.solve(self.dive_deadline)) is not None:
+            free = ~np.logical_or.reduceat(taken[columns.row], columns.start[:-1])
+            largest = duals.value[free].max(initial=0.0)
+            if largest < 1e-6:
+                self.offer(assignment(columns.take(np.flatnonzero(duals.value > 0.5)), self.num_users))
+                return
+            left = ~(taken[edges.user] | taken[self.num_users + edges.server])
+            limit = np.minimum(duals.server, 0.0) - _REDUCED_COST_TOLERANCE
+            priced = search_columns(edges.where(left), duals.user, limit, 0.5, max_nodes, self.dive_deadline)
+            if len(priced.columns) and rounds < _DIVE_ROUNDS:
+                rank = rank_within(priced.columns.servers(self.num_users), priced.reduced_cost)
+                new = priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH))
+                self.relaxation.add(new)
+                columns, rounds = Columns.join([columns, new]), rounds + 1
+                continue
+            fixed = np.flatnonzero(free & (duals.value >= min(largest, 0.99)))
+            fixed = fixed if largest >= 0.99 else fixed[:1]
+            self.relaxation.fix(fixed)
+            taken[columns.take(fixed).row], rounds = True, 0
+
     def close(self, root: _Root) -> float:
         """Improves the incumbent by integer programs over ever more columns; returns the best bound proved."""
         bound, gap = root.bound, min(self.best_cost - root.bound, _FIRST_GAP * abs(root.bound))
         while time.perf_counter() < self.deadline:
             columns, complete = self._within(root, gap)
+            if not complete and gap <= _CLOSE_GAP * abs(root.bound):
+                break
             nodes = None if complete else _HEURISTIC_NODES
             selection = select(columns, self.costs.local_allowed, self.num_servers, self.deadline, nodes)
             if selection.chosen is not None:
-                self.offer(self._assignment(columns.take(selection.chosen)))
-            if complete:
-                # a plan that uses any other column costs at least root.bound + gap
-                achieved = self.base + selection.bound
-                achieved -= 0.0 if selection.proved else _REDUCED_COST_TOLERANCE * abs(achieved)
-                bound = max(bound, min(achieved, root.bound + gap))
-            if self.proved(bound) or not complete or not selection.proved:
+                self.offer(assignment(columns.take(selection.chosen), self.num_users))
+            if not complete:
                 break
+            # a plan that uses any other column costs at least root.bound + gap
+            if not selection.proved:
+                achieved = self.base + selection.bound
+                return max(bound, min(achieved - _REDUCED_COST_TOLERANCE * abs(achieved), root.bound + gap))
+            if self.best_cost <= root.bound + gap:
+                return self.best_cost
+            bound = root.bound + gap
             gap = min(self.best_cost - root.bound, 16 * gap)
         return bound
 
@@ -225,55 +272,13 @@ class _Search:
         found = [self.pool.take(np.flatnonzero(near))]
         if not self.searched.any():
             return found[0], True
-        max_nodes = np.full(self.num_servers, self.max_columns // (8 * self.searched.sum()) + 1)
-        priced = search_columns(self.edges.of_servers(self.searched), root.dual, limit, 0.0, max_nodes)
+        max_nodes = np.full(self.num_servers, self.max_columns // self.searched.sum() + 1)
+        edges = self.edges.where(self.searched[self.edges.server])
+        half_time = 0.5 * (time.perf_counter() + self.deadline)
+        priced = search_columns(edges, root.dual, limit, 0.0, max_nodes, half_time)
         if priced.complete.all():
             return Columns.join([*found, priced.columns]), True
-        columns = Columns.join([self._columns_of(self.best), *found, root.columns, priced.columns])
+        columns = Columns.join([columns_of(self.edges, self.best), *found, root.columns, priced.columns])
         slack = columns.reduced_cost(full_dual) - root.least[columns.servers(self.num_users)]
         slack[: np.count_nonzero(np.unique(self.best) != LOCAL)] = -np.inf  # the incumbent stays, so a choice exists
         return columns.take(np.argsort(slack, kind="stable")[:_HEURISTIC_COLUMNS]), False
-
-    def round(self, root: _Root) -> Int[np.ndarray, "user"]:
-        """Rounds the relaxation: its largest columns that are compatible, then every other user where it is cheapest."""
-        server = np.full(self.num_users, LOCAL, dtype=np.int64)
-        used = np.zeros(self.num_users + self.num_servers, dtype=bool)
-        for column in np.argsort(-root.value, kind="stable")[: np.count_nonzero(root.value > 1e-6)]:
-            row = root.columns.row[root.columns.start[column] : root.columns.start[column + 1]]
-            if not used[row].any():
-                used[row] = True
-                server[row[1:]] = row[0] - self.num_users
-        left = np.flatnonzero(~used[: self.num_users] & self.costs.usable.any(axis=1))
-        order = np.lexsort((-self.costs.local_cost[left], self.costs.local_allowed[left]))
-        for user in left[order]:
-            server = self._insert(server, user)
-        return server
-
-    def _insert(self, server: np.ndarray, user: int) -> np.ndarray:
-        """Moves one user to where the plan gets cheapest, as far as its floors allow."""
-        options = np.concatenate([[LOCAL], np.flatnonzero(self.costs.usable[user])])
-        trial = np.tile(server, (len(options), 1))
-        trial[:, user] = options
-        share = optimal_shares(self.costs, trial)
-        load = np.where(trial[:, :, None] == np.arange(self.num_servers), share[:, :, None], 0.0).sum(axis=1)
-        cost = np.where((load <= 1.0 + 1e-9).all(axis=1), plan_cost(self.costs, trial, share), np.inf)
-        if not self.costs.local_allowed[user] and len(options) > 1:
-            cost[0] = np.inf
-        return trial[cost.argmin()]
-
-    def _assignment(self, columns: Columns) -> np.ndarray:
-        server = np.full(self.num_users, LOCAL, dtype=np.int64)
-        for begin, end in zip(columns.start[:-1], columns.start[1:], strict=True):
-            server[columns.row[begin + 1 : end]] = columns.row[begin] - self.num_users
-        return server
-
-    def _columns_of(self, server: np.ndarray) -> Columns:
-        """Returns the columns of an assignment."""
-        parts, edges = [], self.edges
-        on = server[edges.user] == edges.server
-        for s in np.unique(edges.server[on]):
-            member = np.flatnonzero(on & (edges.server == s))[None, :]
-            cost = price_sets(edges, member)[0] + edges.fixed_cost[member].sum(axis=1)
-            row = np.concatenate([[self.num_users + s], edges.user[member[0]]])
-            parts.append(Columns(cost, np.array([0, len(row)]), row))
-        return Columns.join(parts)

@@ -20,11 +20,18 @@ _FEASIBLE = int(highspy.SolutionStatus.kSolutionStatusFeasible)
 _Highs: Any = highspy.Highs.__base__  # without the Python wrapper, whose constructor prints a banner
 
 
-def _new_highs(time_limit_s: float) -> Any:
+def _new_highs() -> Any:
     highs = _Highs()
-    for option, value in {"output_flag": False, "threads": 1, "random_seed": 0, "time_limit": time_limit_s}.items():
+    for option, value in {"output_flag": False, "threads": 1, "random_seed": 0}.items():
         highs.setOptionValue(option, value)
     return highs
+
+
+def _run(highs: Any, deadline: float) -> None:
+    """Runs until the deadline (time.perf_counter); HiGHS counts the time of all runs of one object together."""
+    left = max(0.0, deadline - time.perf_counter())
+    highs.setOptionValue("time_limit", highs.getRunTime() + left)
+    highs.run()
 
 
 class Duals(NamedTuple):
@@ -39,10 +46,10 @@ class Duals(NamedTuple):
 class Relaxation:
     """The linear relaxation; columns are added as they are found, and each solve starts from the last basis."""
 
-    def __init__(self, local_allowed: Bool[np.ndarray, "user"], num_servers: int, time_limit_s: float) -> None:
+    def __init__(self, local_allowed: Bool[np.ndarray, "user"], num_servers: int) -> None:
         self._num_users, num_rows = len(local_allowed), len(local_allowed) + num_servers
         lower = np.concatenate([np.where(local_allowed, -np.inf, 1.0), np.full(num_servers, -np.inf)])
-        self._highs = _new_highs(time_limit_s)
+        self._highs = _new_highs()
         self._highs.setOptionValue("presolve", "off")
         self._highs.setOptionValue("simplex_strategy", _PRIMAL_SIMPLEX)
         none, no_index = np.zeros(0), np.zeros(0, dtype=np.int32)
@@ -55,9 +62,14 @@ class Relaxation:
         # no upper bound: the rows keep every value at most 1
         self._highs.addCols(count, columns.cost, np.zeros(count), np.full(count, np.inf), len(row), start, row, one)
 
-    def solve(self) -> Duals | None:
-        """Solves; None where the time ran out first."""
-        self._highs.run()
+    def fix(self, chosen: Int[np.ndarray, "some"]) -> None:
+        """Takes these columns for good."""
+        one = np.ones(len(chosen))
+        self._highs.changeColsBounds(len(chosen), chosen.astype(np.int32), one, one)
+
+    def solve(self, deadline: float) -> Duals | None:
+        """Solves; None where the deadline came first, or fixed columns leave no solution."""
+        _run(self._highs, deadline)
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._highs.getSolution()
@@ -83,7 +95,7 @@ def select(
     """Solves the integer program over the given columns, until the deadline (time.perf_counter) or node limit."""
     if not len(columns):
         return Selection(np.zeros(0, np.int64), 0.0, True) if local_allowed.all() else Selection(None, np.inf, True)
-    highs = _new_highs(max(0.01, deadline - time.perf_counter()))
+    highs = _new_highs()
     for option in ("mip_rel_gap", "mip_abs_gap"):
         highs.setOptionValue(option, 0.0)
     if max_nodes is not None:
@@ -107,7 +119,7 @@ def select(
         np.ones(len(columns.row)),
         np.full(count, int(highspy.HighsVarType.kInteger), dtype=np.int32),
     )
-    highs.run()
+    _run(highs, deadline)
     status, info = highs.getModelStatus(), highs.getInfo()
     if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
         return Selection(None, np.inf, True)

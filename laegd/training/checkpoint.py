@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from laegd.config import ExperimentConfig
-from laegd.graphs.encode import Normalisation
-from laegd.training.step import TrainState
+from laegd.graphs.encode import EDGE_COLUMNS, NODE_COLUMNS, GraphBatch, Normalisation
+from laegd.scenario.scenario import require
+from laegd.training.step import TrainState, create_state
 
 RUN_FORMAT = "laegd-run/1"
 FOLDER = "checkpoints"
+MAX_REASON = 300  # characters of an error that Orbax reports
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every file it writes
 
@@ -48,11 +51,42 @@ def make_meta(config: ExperimentConfig, normalisation: Normalisation, data: dict
     return {
         "format": RUN_FORMAT,
         "config": config.to_dict(),
+        "features": _features(),
         "normalisation": normalisation.to_dict(),
         "data": data,
         "versions": {name: version(name) for name in ("laegd", "jax", "flax", "optax", "orbax-checkpoint", "numpy")},
         "commit": source_commit(),
     }
+
+
+def _features() -> dict[str, list[str]]:
+    return {"node": list(NODE_COLUMNS), "edge": list(EDGE_COLUMNS)}
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    """Raises unless this code wrote the run, or code that agrees on its format and on the network's inputs."""
+    require(meta.get("format") == RUN_FORMAT, "format", RUN_FORMAT, meta.get("format"), "Use the laegd that wrote it.")
+    ours, theirs = _features(), meta.get("features", _features())
+    other = {side: sorted(set(ours[side]) ^ set(theirs.get(side, ()))) for side in ours}
+    require(theirs == ours, "features", "the columns that this laegd computes", other, "Use the laegd that wrote it.")
+
+
+def _check_params(config: ExperimentConfig, params: Any) -> None:
+    """Raises unless the parameters are those of the configured network."""
+    widths, mask = (len(NODE_COLUMNS), len(EDGE_COLUMNS)), np.ones((1, 1, 1), dtype=bool)
+    node, edge = np.zeros((1, 1, widths[0]), np.float32), np.zeros((1, 1, 1, widths[1]), np.float32)
+    wanted = jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)).params)
+    ours, theirs = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (wanted, params)
+    )
+    for name in sorted(set(ours) | set(theirs)):
+        shape = theirs.get(name)
+        require(shape == ours.get(name), f"params{name}", f"shape {ours.get(name)}", shape, "The network has changed.")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:MAX_REASON]
 
 
 def _ratio(metrics: dict[str, float]) -> float:
@@ -100,11 +134,11 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items, metrics={"ratio": ratio}, force=True)
             self._manager.wait_until_finished()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # Orbax's array store says ValueError where the disk is full
             last = self.last_step()
             raise ValueError(
-                f"{self.folder}: Expected room for a checkpoint, got: {error.strerror}. Free space and run again: "
-                f"it goes on from {'step ' + str(last) if last is not None else 'the beginning'}."
+                f"{self.folder}: Expected room for a checkpoint, got: {_line(error)}. Free space and run again: "
+                f"it goes on from {'step ' + str(last) if last not in (None, step) else 'the beginning'}."
             ) from error
 
     def last_step(self) -> int | None:
@@ -128,7 +162,14 @@ class Checkpoints:
         """Restores the newest state; `target` gives its structure."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(self.last_step(), args=items)["state"]
+        step = self.last_step()
+        try:
+            return self._manager.restore(step, args=items)["state"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(
+                f"{self.folder}/{step}: Expected a whole {RUN_FORMAT} checkpoint of this network, got: {_line(error)}. "
+                "Name another --workdir, or delete that step."
+            ) from error
 
     def load(self, which: str = "best") -> Loaded:
         """Loads the averaged parameters of the best or the last step, with settings and normalisation."""
@@ -139,13 +180,15 @@ class Checkpoints:
             raise ValueError(f"{self.folder}: Expected a checkpoint, got none. Train longer, or name another run.")
         try:
             meta = self.read_meta(step)
+            _check_meta(meta)
             config = ExperimentConfig.from_dict(meta["config"])
             normalisation = Normalisation.from_dict(meta["normalisation"])
             items = ocp.args.Composite(params=ocp.args.StandardRestore())
             params = self._manager.restore(step, args=items)["params"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
+            _check_params(config, params)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise ValueError(
-                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {error}. "
+                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {_line(error)}. "
                 "Train it anew, or name another run."
             ) from error
         return Loaded(config, normalisation, params, step)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from laegd.config import ExperimentConfig, TrainingConfig
-from laegd.decoding import problem_of
+from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Labelled, Recipe, generate
 from laegd.graphs.encode import GraphBatch, Normalisation, encode
 from laegd.training.checkpoint import Checkpoints, make_meta
@@ -22,7 +22,6 @@ from laegd.training.parallel import check_batch_size, join, pad_batch, split
 from laegd.training.step import (
     PlanInput,
     TrainBatch,
-    TrainState,
     create_state,
     labels_to_edges,
     make_decoder,
@@ -167,11 +166,11 @@ def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     return [] if ours == theirs else [f"{path} = {theirs!r} there, {ours!r} here"]
 
 
-def _restore(checkpoints: Checkpoints, config: ExperimentConfig, fresh: TrainState, workdir: Path) -> TrainState:
-    """Returns the newest saved state, or the fresh one; raises where the folder holds a run with other settings."""
+def _require_same_settings(checkpoints: Checkpoints, config: ExperimentConfig, workdir: Path) -> None:
+    """Raises where the folder holds a run with other settings."""
     last = checkpoints.last_step()
     if last is None:
-        return fresh
+        return
     different = _differences(json.loads(json.dumps(config.to_dict())), checkpoints.read_meta(last)["config"])
     if different:
         what = "another architecture" if different[0].startswith("model") else "other settings"
@@ -179,7 +178,6 @@ def _restore(checkpoints: Checkpoints, config: ExperimentConfig, fresh: TrainSta
             f"{workdir}: Expected a checkpoint of the same settings, got one of {what}: {'; '.join(different)}. "
             "Name another --workdir, or go on with the old settings."
         )
-    return checkpoints.restore(fresh)
 
 
 def _keep_metrics_until(path: Path, step: int) -> None:
@@ -209,6 +207,7 @@ def train(
     settings = config.training
     check_batch_size(settings.batch_size, num_devices)
     checkpoints = Checkpoints(workdir, create=True)
+    _require_same_settings(checkpoints, config, workdir)
     root = data_root or workdir / "data"
     datasets = [ensure_data(recipe, root, report) for recipe in config.data.train]
     validation = [ensure_data(recipe, root, report) for recipe in config.data.validation]
@@ -220,7 +219,7 @@ def train(
     meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
 
     state = create_state(config, jax.tree.map(lambda x: x[:1], sets[0].graph))
-    state = _restore(checkpoints, config, state, workdir)
+    state = checkpoints.restore(state) if checkpoints.last_step() is not None else state
     step_fn = make_train_step(config)
     metrics_path = workdir / "metrics.jsonl"
     _keep_metrics_until(metrics_path, int(state.step))

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 
 from laegd.config import ExperimentConfig, TrainingConfig
-from laegd.decoding import DecodeConfig, Decoded, Problem, decode
+from laegd.decoding.decode import DecodeConfig, Decoded, Problem, decode
 from laegd.diffusion.ddim import SamplerConfig, sample
 from laegd.diffusion.loss import DenoiseFn, LossSums, joint_loss
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
@@ -126,7 +126,7 @@ class Belief(NamedTuple):
     share: Float[Array, "batch sample user server"]
 
 
-def sample_keys(seed: Int[Array, ""], number: Int[Array, "batch"], num_samples: int) -> Array:
+def sample_keys(seed: UInt[Array, ""], number: Int[Array, "batch"], num_samples: int) -> Array:
     """Returns keys [batch sample 2]: sample i of an instance depends neither on N nor on the rest of the batch."""
     keys = example_keys(jax.random.PRNGKey(seed), number)
     return jax.vmap(lambda key: example_keys(key, jnp.arange(num_samples)))(keys)

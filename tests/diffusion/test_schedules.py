@@ -40,7 +40,7 @@ def test_no_steps_are_refused(steps):
 
 
 def test_schedule_that_keeps_a_signal_is_refused():
-    """One cosine step is capped at beta = 0.999: fine; one linear step likewise; the literal betas of [1] are not offered."""
+    """Two linear steps end in noise, one does not."""
     # beta = 1e-4 * 1000 / 2 and 2e-2 * 1000 / 2 capped at 0.999: (1 - 0.05)(1 - 0.999) = 9.5e-4 ends in noise.
     assert make_schedule(DiffusionConfig(2)).alpha_bar[-1] == pytest.approx(9.5e-4, rel=1e-3)
     # One linear step has beta = min(1e-4 * 1000, 0.999) = 0.1 and keeps 0.9 of the signal.

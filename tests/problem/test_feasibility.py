@@ -115,7 +115,7 @@ def test_the_integer_program_takes_over_from_the_tree_and_agrees(monkeypatch, pr
     monkeypatch.setattr(feasibility, "_NODE_LIMIT", 0)
     found = [pack(case, preference) for case in cases]
     assert [server is not None for server in found] == expected
-    assert 10 < sum(expected) < 50
+    assert 5 < sum(expected) < 55
     for case, server in zip(cases, found, strict=True):
         if server is not None:
             load = np.bincount(server, case.min_share[np.arange(6), server], 3)
@@ -131,7 +131,9 @@ def test_the_integer_program_does_not_overfill_within_its_own_tolerance(monkeypa
 
 def test_a_batch_is_judged_like_its_instances():
     """The greedy proofs of a whole batch agree with the complete search on each instance."""
-    batch = InstanceBatch.from_scenarios(draw(ScenarioConfig(), Scale.parse("gs6_gu14_au10"), 300, np.random.default_rng(5)))
+    batch = InstanceBatch.from_scenarios(
+        draw(ScenarioConfig(), Scale.parse("gs6_gu14_au10"), 300, np.random.default_rng(5))
+    )
     found = packable(batch.costs)
     assert found.tolist() == [pack(one.costs) is not None for one in batch]
     assert 0 < (~found).sum() < 60

@@ -58,12 +58,27 @@ def test_make_plan_uses_the_optimal_shares():
     ("server", "share", "local_allowed", "expected"),
     [
         ([0, 0, LOCAL], [0.7, 0.4, 0.0], (True, True, True), ["server hap: its shares sum to 1.1, above 1"]),
-        ([0, LOCAL, LOCAL], [0.05, 0, 0], (True, True, True), ["user u0: share 0.05 of server hap is below its floor 0.1"]),
+        (
+            [0, LOCAL, LOCAL],
+            [0.05, 0, 0],
+            (True, True, True),
+            ["user u0: share 0.05 of server hap is below its floor 0.1"],
+        ),
         ([LOCAL, LOCAL, 1], [0, 0, 1.0], (True, True, True), ["user u2: out of coverage of server gs1"]),
-        ([LOCAL, 1, LOCAL], [0, 1.0, 0], (True, True, True), ["user u1: server gs1 cannot meet its deadline even alone"]),
+        (
+            [LOCAL, 1, LOCAL],
+            [0, 1.0, 0],
+            (True, True, True),
+            ["user u1: server gs1 cannot meet its deadline even alone"],
+        ),
         ([LOCAL, 7, LOCAL], [0, 1.0, 0], (True, True, True), ["user u1: server 7 does not exist"]),
         ([LOCAL] * 3, [0, 0, 0], (True, False, True), ["user u1: the local run takes 1 s, its deadline is 2 s"]),
-        ([0, LOCAL, LOCAL], [np.nan, 0, 0], (True, True, True), ["user u0: share nan", "server hap: its shares sum to nan"]),
+        (
+            [0, LOCAL, LOCAL],
+            [np.nan, 0, 0],
+            (True, True, True),
+            ["user u0: share nan", "server hap: its shares sum to nan"],
+        ),
     ],
 )
 def test_violations_are_named(server, share, local_allowed, expected):

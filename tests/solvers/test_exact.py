@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
+from laegd.problem.feasibility import packable
 from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import make_plan, violations
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Scenario
-from laegd.solvers.columns import list_columns, offload_edges, search_columns
+from laegd.solvers.columns import list_columns, offload_edges
 from laegd.solvers.exact import ExactSolver
+from laegd.solvers.pricing import search_columns
 
 REFERENCES = sorted((Path(__file__).parents[1] / "data" / "reference").glob("*.json"))
 
@@ -41,7 +43,7 @@ def by_brute_force(instance: Instance) -> float:
     """Optimum over every assignment of every user."""
     costs, best = instance.costs, np.inf
     for places in itertools.product(range(-1, instance.num_servers), repeat=instance.num_users):
-        server = np.array(places)
+        server = np.array(places, dtype=np.int64)
         local = server == LOCAL
         users = np.flatnonzero(~local)
         if not costs.local_allowed[local].all() or not costs.usable[users, server[users]].all():
@@ -78,7 +80,7 @@ def by_scip(instance: Instance) -> float:
         objective += (1 - offloaded) * float(costs.local_cost[u])
     model.setObjective(objective)
     model.optimize()
-    return model.getObjVal() if model.getStatus() == "optimal" else np.inf
+    return model.getObjVal() if model.getStatus() in ("optimal", "gaplimit") else np.inf
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -137,10 +139,10 @@ def test_no_plan_costs_less_than_the_lower_bound():
 def test_an_infeasible_instance_names_users_that_conflict():
     """Without those users a feasible plan exists; the answer itself is local, infinite and unbounded."""
     batch = batch_of("gs3_gu7_au5", 300, 0)
-    answers = list(zip(batch, ExactSolver().solve(batch), strict=True))
-    infeasible = [(instance, plan) for instance, plan in answers if not plan.feasible]
+    infeasible = batch.take(np.flatnonzero(~packable(batch.costs)))
     assert 1 <= len(infeasible) <= 12
-    for instance, plan in infeasible:
+    for instance, plan in zip(infeasible, ExactSolver().solve(infeasible), strict=True):
+        assert not plan.feasible
         assert plan.unserved and set(plan.unserved) <= set(instance.user_ids)
         assert (plan.cost, plan.lower_bound, plan.gap) == (np.inf, None, None)
         unserved = np.isin(instance.user_ids, plan.unserved)
@@ -215,9 +217,10 @@ def test_a_cut_search_still_certifies_its_bound(max_nodes):
         reduced = columns.reduced_cost(np.concatenate([dual, np.zeros(instance.num_servers)]))
         for eagerness in (0.0, 0.5):
             nodes = np.full(instance.num_servers, max_nodes)
-            found = search_columns(edges, dual, np.zeros(instance.num_servers), eagerness, nodes)
-            least = np.minimum(found.least, 0.0)
-            assert (reduced >= least[columns.servers(num_users)] - 1e-9).all()
+            for deadline in (np.inf, 0.0):
+                found = search_columns(edges, dual, np.zeros(instance.num_servers), eagerness, nodes, deadline)
+                least = np.minimum(found.least, 0.0)
+                assert (reduced >= least[columns.servers(num_users)] - 1e-9).all()
 
 
 def test_a_time_limit_gives_a_feasible_plan_with_a_certified_gap():
@@ -259,8 +262,8 @@ def test_bad_settings_are_refused(field, value):
 
 @pytest.mark.slow
 def test_a_dense_network_of_31_servers_and_150_users_is_solved_within_a_limit():
-    """Dozens of users in reach of each server: columns are searched; the certified gap stays below 2 %."""
+    """Dozens of users in reach of each server: columns are searched; the certified gap stays below 0.1 %."""
     instance = batch_of("gs30_gu90_au60", 1, 3, gs_coverage_radius_m=2000.0)[0]
     plan = ExactSolver(time_limit_s=60.0).solve_one(instance)
     assert plan.feasible and violations(instance, plan) == []
-    assert plan.seconds < 80 and plan.gap < 0.02
+    assert plan.seconds < 80 and plan.gap < 1e-3

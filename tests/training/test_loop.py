@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -64,7 +65,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import jax
-from conftest import TINY
+from runs import TINY
 from laegd.training.loop import train
 assert jax.local_device_count() == int(sys.argv[4])
 train(TINY, Path(sys.argv[1]), Path(sys.argv[2]))
@@ -76,7 +77,7 @@ def test_two_devices_train_like_one(tiny, tmp_path, data_root):
     train(tiny(), tmp_path / "warm", data_root)  # the data
     for devices in (1, 2):
         flags = f"--xla_force_host_platform_device_count={devices}"
-        arguments = [tmp_path / str(devices), data_root, os.path.dirname(__file__), devices]
+        arguments = [tmp_path / str(devices), data_root, Path(__file__).parents[1], devices]
         subprocess.run(
             [sys.executable, "-c", RUN, *map(str, arguments)], env=os.environ | {"XLA_FLAGS": flags}, check=True
         )

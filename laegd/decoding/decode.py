@@ -2,7 +2,7 @@
 
 Where we differ from [1] GADSG: shares come in closed form by default, and users that cannot run locally are placed
 first, so that a plan obeys every constraint or is reported. All of it is one program without a loop over instances or
-candidates; arrays carry the instances last, see `laegd.candidates`.
+candidates; arrays carry the instances last, see `laegd.decoding.candidates`.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from laegd.candidates import (
+from laegd.decoding.candidates import (
     SHARE_TOLERANCE,
     Edges,
     Problem,
-    closed_form_shares,
     cost_of,
     edges_of,
     first_best,
@@ -26,14 +25,14 @@ from laegd.candidates import (
     problem_of,
     projected_shares,
 )
-from laegd.polish import polished
+from laegd.decoding.polish import Candidates, polished, priced
 from laegd.problem.instance import LOCAL
 from laegd.scenario.scenario import require
 
 __all__ = ["DecodeConfig", "Decoded", "Problem", "decode", "greedy_assignment", "problem_of"]
 
-# Tries to make room for users that must offload and found none, by sending another one to its next server. Where 13 such
-# users nearly fill 7 servers this cuts the instances missed with N = 8 to a third; default settings hardly need it.
+# Tries to make room for users that must offload and found none, by sending another one to its next server. Where 13
+# such users nearly fill 7 servers this cuts the instances missed at N = 8 to a third; default settings hardly need it.
 MAX_RELOCATIONS = 8
 
 
@@ -71,6 +70,7 @@ class Decoded(NamedTuple):
     feasible: Bool[Array, "batch"]
 
 
+@partial(jax.jit, static_argnames="thresholds")
 def greedy_assignment(
     belief: Float[Array, "batch sample user server"], problem: Problem, thresholds: tuple[float, ...]
 ) -> tuple[Int[Array, "batch cand user"], Bool[Array, "batch cand"]]:
@@ -161,7 +161,7 @@ def _relocate(
     other = jnp.where((need <= room) & ~at, score, -1.0)
     freed = room + need
     possible = at & (late_need <= freed) & (other.max(1, keepdims=True) >= 0) & (late < num_users)
-    value = jnp.where(possible, score * 0.0 + late_score + other.max(1, keepdims=True), -1.0).max(1)
+    value = jnp.where(possible, late_score + other.max(1, keepdims=True), -1.0).max(1)
     mover = first_best(value)  # [sample batch]
     found = mover < num_users
     index = jnp.minimum(mover, num_users - 1)[None, None]
@@ -182,29 +182,35 @@ def decode(
     settings: DecodeConfig,
 ) -> Decoded:
     """Decodes every sample at every threshold and returns the cheapest feasible plan of each instance."""
+    if 0 in belief.shape[2:]:
+        return _all_local(problem)
     edges = edges_of(problem)
-    num_servers = belief.shape[3]
     server, _ = _greedy(jnp.moveaxis(belief, 0, -1), edges, settings.thresholds)
-    at = one_hot(server, num_servers, axis=1)
     if settings.allocation == "model":
         guess = jnp.tile(jnp.moveaxis(shares, (0, 1), (3, 2)), (1, 1, len(settings.thresholds), 1))
+        at = one_hot(server, belief.shape[3], axis=1)
         share = projected_shares(guess, at, edges)
+        plans = Candidates(server, share, cost_of(at, share, edges))
     else:
-        share = closed_form_shares(at, edges)
-    cost = cost_of(at, share, edges)  # [cand batch]
+        plans = priced(server, edges)
     if settings.polish_rounds > 0:
-        top = min(settings.polish_top, cost.shape[0])
-        server = polished(_cheapest(server, cost, top), edges, settings.polish_rounds)
-        at = one_hot(server, num_servers, axis=1)
-        share = closed_form_shares(at, edges)
-        cost = cost_of(at, share, edges)
-    server, share = _cheapest(server, cost, 1)[:, 0], _cheapest(share, cost, 1)[:, 0]
-    cost = cost.min(0)
-    feasible = jnp.isfinite(cost)
-    return Decoded(jnp.where(feasible, server, LOCAL).T, jnp.where(feasible, share, 0.0).T, cost, feasible)
+        plans = polished(_cheapest(plans, settings.polish_top), edges, settings.polish_rounds)
+    best = _cheapest(plans, 1)
+    feasible = jnp.isfinite(best.cost[0])
+    server = jnp.where(feasible, best.server[:, 0], LOCAL)
+    return Decoded(server.T, jnp.where(feasible, best.share[:, 0], 0.0).T, best.cost[0], feasible)
 
 
-def _cheapest(values: Array, cost: Float[Array, "cand batch"], num: int) -> Array:
-    """The values [user cand batch] of the cheapest candidates of each instance, cheapest first."""
-    order = jnp.argsort(cost, axis=0)[:num] if num > 1 else jnp.argmin(cost, axis=0)[None]
-    return jnp.take_along_axis(values, order[None], axis=1)
+def _all_local(problem: Problem) -> Decoded:
+    """The only plan of instances without users or without servers."""
+    feasible = problem.local_allowed.all(1)
+    cost = jnp.where(feasible, problem.local_cost.sum(1), jnp.inf)
+    server = jnp.full(problem.local_cost.shape, LOCAL, dtype=jnp.int32)
+    return Decoded(server, jnp.zeros_like(problem.local_cost), cost, feasible)
+
+
+def _cheapest(plans: Candidates, num: int) -> Candidates:
+    """The cheapest candidates of each instance, cheapest first."""
+    order = jnp.argsort(plans.cost, axis=0)[:num] if num > 1 else jnp.argmin(plans.cost, axis=0)[None]
+    server, share = (jnp.take_along_axis(values, order[None], axis=1) for values in plans[:2])
+    return Candidates(server, share, jnp.take_along_axis(plans.cost, order, axis=0))

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from laegd.candidates import Problem, optimal_shares, plan_cost, problem_of, project_shares
-from laegd.decoding import DecodeConfig, decode, greedy_assignment
+from laegd.decoding.candidates import Problem, optimal_shares, plan_cost, problem_of, project_shares
+from laegd.decoding.decode import DecodeConfig, decode, greedy_assignment
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, TruncatedNormal, draw
 from laegd.scenario.scenario import Scenario
 
 REFERENCES = sorted((Path(__file__).parent / "data" / "reference").glob("*.json"))
-OPTIMAL, MODEL = DecodeConfig(), DecodeConfig(allocation="model")
+OPTIMAL, MODEL, POLISH = DecodeConfig(), DecodeConfig(allocation="model"), DecodeConfig(polish_rounds=4, polish_top=3)
+NUM_INSTANCES, NUM_SAMPLES = 24, 4  # in most tests, so that they share compiled programs
+every_setting = pytest.mark.parametrize("settings", [OPTIMAL, MODEL, POLISH], ids=["optimal", "model", "polish"])
 
 
 def drawn_costs(scale: str, count: int, seed: int = 0, **settings) -> Costs:
@@ -54,18 +56,22 @@ def true_cost(costs: Costs, b: int, server: np.ndarray, share: np.ndarray) -> fl
 
 
 def indicator(server: np.ndarray, num_servers: int) -> jax.Array:
-    """The belief that is sure of a plan; one sample."""
-    return jnp.asarray(server[:, None, :, None] == np.arange(num_servers), jnp.float32)
+    """The belief that is sure of a plan."""
+    sure = server[:, None, :, None] == np.arange(num_servers)
+    return jnp.asarray(np.repeat(sure, NUM_SAMPLES, axis=1), jnp.float32)
 
 
-@pytest.mark.parametrize("settings", [OPTIMAL, MODEL, DecodeConfig(polish_rounds=4, polish_top=3)], ids=str)
-@pytest.mark.parametrize("scale", ["gs3_gu7_au5", "gs9_gu20_au13"])
+@pytest.mark.parametrize(
+    ("scale", "settings"),
+    [("gs3_gu7_au5", OPTIMAL), ("gs3_gu7_au5", MODEL), ("gs3_gu7_au5", POLISH), ("gs9_gu20_au13", POLISH)],
+    ids=["gs3-optimal", "gs3-model", "gs3-polish", "gs9-polish"],
+)
 def test_decoded_plans_obey_every_constraint_and_cost_what_they_say(scale, settings):
     """Each decoded plan passes the float64 check, and its cost is the objective's."""
-    costs = drawn_costs(scale, 32)
+    costs = drawn_costs(scale, NUM_INSTANCES)
     problem = problem_of(costs)
-    belief = random_belief(problem, 4)
-    decoded = jax.device_get(decode(belief, random_belief(problem, 4, 1), problem, settings))
+    belief = random_belief(problem, NUM_SAMPLES)
+    decoded = jax.device_get(decode(belief, random_belief(problem, NUM_SAMPLES, 1), problem, settings))
     assert decoded.feasible.sum() >= 20
     for b in np.flatnonzero(decoded.feasible):
         assert broken_constraints(costs, b, decoded.server[b], decoded.share[b]) == []
@@ -124,7 +130,7 @@ def test_shares_equal_slsqp_with_floors_that_bind():
     """The closed form equals a numerical solver on servers where floors bind."""
     rng, num_bound = np.random.default_rng(3), 0
     for _ in range(20):
-        num = int(rng.integers(2, 6))
+        num = 4
         execute = 10.0 ** rng.uniform(-1, 2, num)
         floor = rng.dirichlet(np.ones(num)) * rng.uniform(0.5, 0.99)
         solved = minimize(
@@ -161,7 +167,7 @@ def test_projection_equals_slsqp():
     """Projected shares are the nearest ones in squares with floors and a sum of at most 1."""
     rng = np.random.default_rng(4)
     for _ in range(20):
-        num = int(rng.integers(1, 6))
+        num = 4
         guess = rng.random(num)
         floor = rng.dirichlet(np.ones(num)) * rng.uniform(0.3, 0.9)
         solved = minimize(
@@ -195,9 +201,8 @@ def test_extreme_costs_give_finite_shares(scale):
 @pytest.mark.parametrize("settings", [OPTIMAL, MODEL], ids=["optimal", "model"])
 def test_decoding_is_idempotent(settings):
     """The belief that is sure of a decoded plan is decoded to that plan."""
-    costs = drawn_costs("gs6_gu14_au10", 48, seed=2)
-    problem = problem_of(costs)
-    belief = random_belief(problem, 4)
+    problem = problem_of(drawn_costs("gs3_gu7_au5", NUM_INSTANCES, seed=2))
+    belief = random_belief(problem, NUM_SAMPLES)
     once = jax.device_get(decode(belief, belief, problem, settings))
     sure = indicator(once.server, belief.shape[3])
     twice = jax.device_get(decode(sure, sure, problem, settings))
@@ -206,14 +211,14 @@ def test_decoding_is_idempotent(settings):
 
 @pytest.mark.parametrize("path", REFERENCES, ids=lambda path: path.stem)
 def test_a_perfect_belief_gives_the_reference_optimum(path):
-    """The indicator of the optimal assignment is decoded to it, at the optimum's cost; polish leaves it there."""
+    """The indicator of the optimal assignment is decoded to it, at its cost; polish (tried at gs3) leaves it there."""
     case = json.loads(path.read_text())
     instance = Instance.from_scenario(Scenario.from_json(json.dumps(case["scenario"])))
     place = {**{name: s for s, name in enumerate(instance.server_ids)}, None: LOCAL, "local": LOCAL}
     server = np.array([[place[case["assignment"][name]] for name in instance.user_ids]])
     problem = problem_of(InstanceBatch.stack([instance]).costs)
     belief = indicator(server, instance.num_servers)
-    for settings in (OPTIMAL, DecodeConfig(polish_rounds=3)):
+    for settings in (OPTIMAL, POLISH) if "gs3" in path.stem else (OPTIMAL,):
         decoded = decode(belief, belief, problem, settings)
         np.testing.assert_array_equal(decoded.server, server)
         assert float(decoded.cost[0]) == pytest.approx(case["optimum"], rel=1e-5)
@@ -224,9 +229,8 @@ def test_a_perfect_belief_gives_the_reference_optimum(path):
 )
 def test_renumbering_users_renumbers_the_answer(settings):
     """With distinct beliefs the order of the users does not matter."""
-    costs = drawn_costs("gs3_gu7_au5", 24, seed=5)
-    problem = problem_of(costs)
-    belief, shares = random_belief(problem, 4), random_belief(problem, 4, 1)
+    problem = problem_of(drawn_costs("gs3_gu7_au5", NUM_INSTANCES, seed=5))
+    belief, shares = random_belief(problem, NUM_SAMPLES), random_belief(problem, NUM_SAMPLES, 1)
     order = np.random.default_rng(0).permutation(belief.shape[2])
     plain = decode(belief, shares, problem, settings)
     turned = decode(belief[:, :, order], shares[:, :, order], Problem(*(v[:, order] for v in problem)), settings)
@@ -239,9 +243,8 @@ def test_renumbering_users_renumbers_the_answer(settings):
 )
 def test_padding_changes_nothing(settings):
     """Users without an edge and a cost, and servers without an edge, leave the plan as it was."""
-    costs = drawn_costs("gs3_gu7_au5", 24, seed=6)
-    problem = problem_of(costs)
-    belief, shares = random_belief(problem, 4), random_belief(problem, 4, 1)
+    problem = problem_of(drawn_costs("gs3_gu7_au5", NUM_INSTANCES, seed=6))
+    belief, shares = random_belief(problem, NUM_SAMPLES), random_belief(problem, NUM_SAMPLES, 1)
     edge = ((0, 0), (0, 3), (0, 2))
     padded = Problem(
         jnp.pad(problem.local_cost, edge[:2]),
@@ -267,7 +270,7 @@ def test_no_users_and_no_servers_are_decoded():
             jnp.ones(edge[:2]), jnp.ones(edge[:2], bool), jnp.ones(edge, bool), *(jnp.ones(edge) for _ in range(3))
         )
         belief = jnp.ones((1, 2, num_users, num_servers))
-        for settings in (OPTIMAL, MODEL, DecodeConfig(polish_rounds=2)):
+        for settings in (MODEL, POLISH):
             decoded = decode(belief, belief, problem, settings)
             assert bool(decoded.feasible[0]) and float(decoded.cost[0]) == num_users
 
@@ -289,7 +292,6 @@ def test_decode_is_traced_once():
         ({"thresholds": ()}, "thresholds"),
         ({"thresholds": (1.0,)}, "thresholds"),
         ({"thresholds": (float("nan"),)}, "thresholds"),
-        ({"allocation": "best"}, "allocation"),
         ({"polish_rounds": -1}, "polish_rounds"),
         ({"polish_top": 0}, "polish_top"),
         ({"allocation": "model", "polish_rounds": 2}, "polish_rounds"),

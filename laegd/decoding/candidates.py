@@ -7,6 +7,7 @@ instance's costs broadcast over its candidates.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -83,6 +84,7 @@ def one_hot(index: Int[Array, "*rest"], num: int, axis: int = 0) -> Bool[Array, 
     return positions == jnp.expand_dims(index, axis)
 
 
+@jax.jit
 def optimal_shares(server: Int[Array, "batch cand user"], problem: Problem) -> Float[Array, "batch cand user"]:
     """The best shares of an assignment: y = max(mu, sqrt(J_exe) / nu), with nu such that a server's shares sum to 1."""
     at = one_hot(jnp.moveaxis(server, 0, -1).swapaxes(0, 1), problem.usable.shape[2], axis=1)
@@ -114,6 +116,7 @@ def closed_form_shares(at: Bool[Array, "user server cand batch"], edges: Edges) 
     return share
 
 
+@jax.jit
 def project_shares(
     guess: Float[Array, "batch cand user server"], server: Int[Array, "batch cand user"], problem: Problem
 ) -> Float[Array, "batch cand user"]:
@@ -156,6 +159,7 @@ def per_server(values: Float[Array, "user cand batch"], at: Array) -> Float[Arra
     return jnp.where(at, values[:, None], 0.0).sum(0)
 
 
+@jax.jit
 def plan_cost(
     server: Int[Array, "batch cand user"], share: Float[Array, "batch cand user"], problem: Problem
 ) -> Float[Array, "batch cand"]:

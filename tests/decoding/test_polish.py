@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from laegd.candidates import Problem, optimal_shares, plan_cost, problem_of
-from laegd.decoding import DecodeConfig, decode, greedy_assignment
-from laegd.polish import polish, set_costs
+from laegd.decoding.candidates import Problem, problem_of
+from laegd.decoding.decode import DecodeConfig, decode, greedy_assignment
+from laegd.decoding.polish import polish, set_costs
 from laegd.problem.allocation import optimal_shares as exact_shares
 from laegd.problem.instance import LOCAL, InstanceBatch
 from laegd.problem.objective import is_feasible
@@ -35,10 +35,9 @@ def cost_in_float64(costs, server: np.ndarray) -> np.ndarray:
     return np.where(is_feasible(costs, server, share), exact_cost(costs, server, share), np.inf)
 
 
-@pytest.mark.parametrize("scale", ["gs2_gu4_au2", "gs6_gu14_au10"])
-def test_polish_is_monotone_and_never_leaves_feasibility(scale):
+def test_polish_is_monotone_and_never_leaves_feasibility():
     """More rounds never cost more, in float64, and every feasible candidate stays feasible."""
-    costs = drawn_costs(scale, 16)
+    costs = drawn_costs("gs6_gu14_au10", 16)
     problem = problem_of(costs)
     server, feasible = random_candidates(problem, 2)
     before = None
@@ -79,7 +78,7 @@ def test_one_round_makes_the_best_single_change():
 
 def test_a_polished_plan_is_a_local_optimum():
     """After enough rounds no single change is cheaper by more than 1e-5."""
-    costs = drawn_costs("gs2_gu5_au3", 12, seed=2)
+    costs = drawn_costs("gs2_gu4_au2", 12, seed=2)
     problem = problem_of(costs)
     server, feasible = random_candidates(problem, 1)
     polished = np.asarray(polish(server, problem, 100))[:, 0]
@@ -101,7 +100,7 @@ def test_set_prices_bound_the_exact_cost_from_below_and_mostly_meet_it():
         jnp.broadcast_to(jnp.asarray(v, jnp.float32)[:, None, None, None], (num_users, num_sets, 1, 1))
         for v in (root, floor)
     ]
-    priced = np.asarray(set_costs(*columns, jnp.asarray(member)[:, :, None, None]))[..., 0, 0]
+    priced = np.asarray(jax.jit(set_costs)(*columns, jnp.asarray(member)[:, :, None, None]))[..., 0, 0]
     num_exact = num_feasible = 0
     for newcomer, k in itertools.product(range(num_users + 1), range(num_sets)):
         users = set(np.flatnonzero(member[:, k]))
@@ -142,8 +141,8 @@ def test_decode_with_polish_is_never_worse_than_without():
     problem = problem_of(drawn_costs("gs3_gu7_au5", 24, seed=3))
     batch, user, server = problem.usable.shape
     belief = jax.random.uniform(jax.random.key(1), (batch, 4, user, server))
-    settings = [DecodeConfig(), DecodeConfig(polish_rounds=10), DecodeConfig(polish_rounds=10, polish_top=4)]
-    plain, one, four = (np.asarray(decode(belief, belief, problem, each).cost) for each in settings)
+    settings = [DecodeConfig(), DecodeConfig(polish_rounds=10), DecodeConfig(polish_rounds=10, polish_top=3)]
+    plain, one, three = (np.asarray(decode(belief, belief, problem, each).cost) for each in settings)
     feasible = np.isfinite(plain)
-    assert np.all(one[feasible] <= plain[feasible]) and np.all(four[feasible] <= one[feasible] * (1 + 1e-6))
+    assert np.all(one[feasible] <= plain[feasible]) and np.all(three[feasible] <= one[feasible] * (1 + 1e-6))
     assert np.mean(one[feasible] / plain[feasible]) < 0.95

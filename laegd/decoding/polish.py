@@ -2,7 +2,7 @@
 
 Each round prices every move (a user changes its place), swap (two users exchange theirs) and eviction (a user takes
 another's place, who takes the best third one) and applies the best one, as long as the cost falls. A place is a server
-or the user's own device. Arrays carry the instances last, see `laegd.candidates`.
+or the user's own device. Arrays carry the instances last, see `laegd.decoding.candidates`.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from laegd.candidates import SHARE_TOLERANCE, Edges, Problem, closed_form_shares, cost_of, edges_of, one_hot
+from laegd.decoding.candidates import SHARE_TOLERANCE, Edges, Problem, closed_form_shares, cost_of, edges_of, one_hot
 from laegd.problem.instance import LOCAL
 
 # Times that the set of binding floors is found anew when a change is priced; the price is then a lower bound, and exact
@@ -30,40 +30,48 @@ class Prices(NamedTuple):
     replace: Float[Array, "user user cand batch"]  # the first user comes, the second leaves its place
 
 
+class Candidates(NamedTuple):
+    """Plans in the inner layout."""
+
+    server: Int[Array, "user cand batch"]
+    share: Float[Array, "user cand batch"]
+    cost: Float[Array, "cand batch"]  # inf: infeasible
+
+
 @jax.jit
 def polish(
     server: Int[Array, "batch cand user"], problem: Problem, rounds: int | Int[Array, ""]
 ) -> Int[Array, "batch cand user"]:
     """Improves each candidate by up to `rounds` best changes; never worse, and feasible where it was."""
-    place = jnp.moveaxis(server, (0, 1, 2), (2, 1, 0))
-    return jnp.moveaxis(polished(place, edges_of(problem), rounds), (0, 1, 2), (2, 1, 0))
+    edges = edges_of(problem)
+    plans = priced(jnp.moveaxis(server, (0, 1, 2), (2, 1, 0)), edges)
+    return jnp.moveaxis(polished(plans, edges, rounds).server, (0, 1, 2), (2, 1, 0))
 
 
-def polished(
-    server: Int[Array, "user cand batch"], edges: Edges, rounds: int | Int[Array, ""]
-) -> Int[Array, "user cand batch"]:
-    """`polish` in the inner layout."""
+def priced(server: Int[Array, "user cand batch"], edges: Edges) -> Candidates:
+    """Assignments with their best shares and cost."""
+    at = one_hot(server, edges.min_share.shape[1], axis=1)
+    share = closed_form_shares(at, edges)
+    return Candidates(server, share, cost_of(at, share, edges))
+
+
+def polished(plans: Candidates, edges: Edges, rounds: int | Int[Array, ""]) -> Candidates:
+    """`polish` in the inner layout, for plans with their best shares."""
     num_servers = edges.min_share.shape[1]
 
-    def exact_cost(place: Array) -> Array:
-        at = one_hot(place, num_servers, axis=1)
-        return cost_of(at, closed_form_shares(at, edges), edges)
+    def improves(state: tuple[Candidates, Array, Array]) -> Array:
+        _, active, num_done = state
+        return jnp.any(active) & (num_done < rounds)
 
-    def improves(state: tuple[Array, Array, Array, Array]) -> Array:
-        _, _, active, round_ = state
-        return jnp.any(active) & (round_ < rounds)
+    def improve(state: tuple[Candidates, Array, Array]) -> tuple[Candidates, Array, Array]:
+        plans, active, num_done = state
+        place = best_change(jnp.where(plans.server == LOCAL, num_servers, plans.server), edges)
+        changed = priced(jnp.where(place == num_servers, LOCAL, place), edges)
+        better = active & (changed.cost < plans.cost * (1.0 - LEAST_GAIN))
+        kept = (jnp.where(better, new, old) for new, old in zip(changed, plans, strict=True))
+        return Candidates(*kept), better, num_done + 1
 
-    def improve(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        place, cost, active, round_ = state
-        changed = best_change(place, edges)
-        new_cost = exact_cost(changed)
-        better = active & (new_cost < cost * (1.0 - LEAST_GAIN))
-        return jnp.where(better, changed, place), jnp.where(better, new_cost, cost), better, round_ + 1
-
-    place = jnp.where(server == LOCAL, num_servers, server)
-    cost = exact_cost(place)
-    place, *_ = lax.while_loop(improves, improve, (place, cost, jnp.isfinite(cost), jnp.int32(0)))
-    return jnp.where(place == num_servers, LOCAL, place)
+    return lax.while_loop(improves, improve, (plans, jnp.isfinite(plans.cost), jnp.int32(0)))[0]
 
 
 def best_change(place: Int[Array, "user cand batch"], edges: Edges) -> Int[Array, "user cand batch"]:
@@ -179,7 +187,8 @@ def set_costs(
             return jnp.where(free, root, 0.0), jnp.where(free, 0.0, floor), jnp.where(free, 0.0, cost)
 
         def add(sums: tuple[Array, Array, Array], user: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
-            return tuple(a + b for a, b in zip(sums, part(*user), strict=True)), None
+            free_root, bound_floor, bound_cost = part(*user)
+            return (sums[0] + free_root, sums[1] + bound_floor, sums[2] + bound_cost), None
 
         return lax.scan(add, part(new_root, new_floor), (member_root, member_floor))[0]
 

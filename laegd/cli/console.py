@@ -1,0 +1,72 @@
+"""What all commands share: exit codes, lines for the user, progress."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+EXIT_BAD_INPUT = 2
+EXIT_INFEASIBLE = 3
+EXIT_INTERRUPTED = 130
+
+SECONDS_BETWEEN_LINES = 30.0  # of progress, where standard error is a file
+
+
+class Infeasible(Exception):
+    """No plan exists, or none was found; the message says for whom."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, after what was under way has been kept."""
+
+
+def say(line: str) -> None:
+    """Prints a line of the answer, as it is: neither wrapped nor marked up."""
+    print(line, flush=True)
+
+
+def show(table: Any) -> None:
+    """Prints a table as wide as the terminal, 80 columns where there is none."""
+    Console().print(table)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends the program with one line on standard error."""
+    print(f"laegd: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields report(done, total, note): a bar that vanishes at the end, or now and then a line in a log file."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _progress_lines(title)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=None, note="")
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
+
+
+def _progress_lines(title: str) -> Callable[[int, int, str], None]:
+    last = time.monotonic()
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"{title} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    return report

@@ -1,0 +1,137 @@
+"""Commands that make networks: `generate`, `export`, `import-sites`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from laegd.cli.console import progress_bar, say
+from laegd.cli.methods import OptionalFloat, OptionalInt, OptionalPath
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, slash, parts = text.partition("/")
+    if not (slash and index.isdecimal() and parts.isdecimal()):
+        raise ValueError(f"--shard: Expected i/n such as 2/16, got {text!r}. Count from 1.")
+    return int(index), int(parts)
+
+
+def generate(
+    scale: str,
+    count: int,
+    out: Path,
+    seed: int = 0,
+    labels: Literal["exact", "mcmf", "none"] = "exact",
+    shard: Annotated[str, arg(metavar="I/N")] = "1/1",
+    workers: int = 0,
+    config: OptionalPath = None,
+) -> None:
+    """Draws networks and labels them: a data set.
+
+    Args:
+        scale: Numbers of ground servers, ground users and aerial users, such as gs3_gu7_au5.
+        count: Number of instances.
+        out: Folder of the data set; an interrupted run goes on there.
+        seed: The same seed and settings give the same bytes.
+        labels: Certified optimum, the paper's heuristic, or no labels.
+        shard: Part i/n, such as 2/16, to share the work between machines.
+        workers: Processes; 0: one per core.
+        config: TOML with scenario settings that differ from the defaults, such as deadline_s = 1.5.
+    """
+    from laegd.config import load_scenario_config
+    from laegd.graphs.dataset import Recipe
+    from laegd.graphs.dataset import generate as make
+
+    part = _parse_shard(shard)
+    settings = load_scenario_config(config) if config else None
+    recipe = Recipe(scale, count, seed, labels, settings) if settings else Recipe(scale, count, seed, labels)
+    with progress_bar(f"{scale} {labels}") as bar:
+        complete = make(recipe, out, part, workers or os.cpu_count() or 1, lambda d, t: bar(d, t, ""))
+    if complete:
+        say(f"{out}: {count} instances of {scale}, labels {labels}, complete")
+    else:
+        say(f"{out}: part {shard} is done; the manifest is written when all parts are")
+
+
+def export(data: Positional[Path], out: Path, index: int = 0) -> None:
+    """Writes one instance of a data set as a scenario file.
+
+    Args:
+        data: Folder of the data set.
+        out: Scenario file, JSON.
+        index: Number of the instance, from 0.
+    """
+    from laegd.graphs.dataset import BLOCK, Dataset
+    from laegd.scenario.files import write_atomically
+
+    dataset = Dataset.open(data)
+    if not 0 <= index < len(dataset):
+        raise ValueError(
+            f"--index: Expected 0 to {len(dataset) - 1}, got {index}. The data set has {len(dataset)} instances."
+        )
+    scenario = dataset.read(index // BLOCK).scenarios.scenario(index % BLOCK)
+    write_atomically(out, scenario.to_json())
+    say(f"{out}: instance {index} of {dataset.manifest.scale}")
+
+
+def import_sites(
+    servers: Path,
+    users: Path,
+    out: Path,
+    centre: Annotated[str | None, arg(metavar="LAT,LON", help_behavior_hint="")] = None,
+    num_servers: OptionalInt = None,
+    num_users: OptionalInt = None,
+    aerial_share: float = 0.4,
+    coverage_radius_m: OptionalFloat = None,
+    config: OptionalPath = None,
+    seed: int = 0,
+) -> None:
+    """Turns tables of real places (CSV with latitude and longitude) into a scenario.
+
+    Args:
+        servers: CSV of server sites.
+        users: CSV of user places.
+        out: Scenario file, JSON.
+        centre: Latitude and longitude in degrees; default: the mean of the sites.
+        num_servers: Takes the sites nearest to the centre; default: all.
+        num_users: Draws this many users; default: all.
+        aerial_share: Share of the users that fly, 0 to 1.
+        coverage_radius_m: Horizontal reach of a ground server; default: 900.
+        config: TOML with scenario settings that differ from the defaults, such as num_haps = 2.
+        seed: Seed of tasks, devices and the choice of users.
+    """
+    import numpy as np
+
+    from laegd.config import load_scenario_config
+    from laegd.scenario.files import write_atomically
+    from laegd.scenario.places import read_sites
+    from laegd.scenario.scenario import require
+    from laegd.scenario.topology import scenario_from_places
+
+    require(seed >= 0, "--seed", "a seed of at least 0", seed, "Use 0.")
+    scenario, coverage = scenario_from_places(
+        read_sites(servers),
+        read_sites(users),
+        rng=np.random.default_rng(seed),
+        centre_deg=_parse_centre(centre),
+        num_servers=num_servers,
+        num_users=num_users,
+        aerial_share=aerial_share,
+        coverage_radius_m=coverage_radius_m,
+        config=load_scenario_config(config) if config else None,
+    )
+    write_atomically(out, scenario.to_json())
+    say(f"{out}: {coverage}")
+
+
+def _parse_centre(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        latitude, longitude = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--centre: Expected latitude,longitude in degrees, got {text!r}. Write --centre=-37.81,144.96."
+        ) from None
+    return latitude, longitude

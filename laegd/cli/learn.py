@@ -1,0 +1,89 @@
+"""Commands that train: `train`, and `demo`, the whole way in small."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import UseAppendAction, arg
+
+from laegd.cli.compare import compare
+from laegd.cli.console import Interrupted, progress_bar, say
+from laegd.cli.methods import OptionalInt, OptionalPath
+
+if TYPE_CHECKING:
+    from laegd.config import ExperimentConfig
+    from laegd.graphs.dataset import Recipe
+    from laegd.training.loop import Progress, TrainResult
+
+
+def _train(config: "ExperimentConfig", workdir: Path, data: Path | None) -> "TrainResult":
+    from laegd.training.loop import train as run
+
+    with progress_bar("train") as bar:
+
+        def report(progress: "Progress") -> None:
+            note = "labelling" if progress.stage == "data" else f"loss {progress.loss:.3f}"
+            if progress.ratio is not None:
+                note += f"  validation cost ratio {progress.ratio:.4f}"
+            bar(progress.done, progress.total, note)
+
+        result = run(config, workdir, data, report)
+    if result.interrupted:
+        raise Interrupted(f"stopped at step {result.step}; checkpoint kept, the same command goes on from there")
+    return result
+
+
+def train(
+    config: Path,
+    workdir: Path,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
+    data: OptionalPath = None,
+    seed: OptionalInt = None,
+) -> None:
+    """Trains GADSG; makes the data sets first where they are missing. The same command goes on where it stopped.
+
+    Args:
+        config: Settings, TOML.
+        workdir: Folder of the run: checkpoints, metrics.jsonl.
+        set: Overrides a setting, such as training.steps=500; may be repeated.
+        data: Where data sets lie and are made; default: WORKDIR/data.
+        seed: Short for --set training.seed=SEED.
+    """
+    from laegd.config import load_config
+
+    overrides = (*set, f"training.seed={seed}") if seed is not None else set
+    result = _train(load_config(config, overrides), workdir, data)
+    say(f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}")
+
+
+def demo(out: Path = Path("demo"), seed: int = 0) -> None:
+    """Draws networks, labels them, trains a small GADSG, compares it and draws one solved network; a few minutes.
+
+    Args:
+        out: Folder for everything it makes.
+        seed: Seed of parameters, batches and samples.
+    """
+    from dataclasses import replace
+
+    from laegd.evaluation.demo import DEMO, TEST
+
+    run_demo(replace(DEMO, training=replace(DEMO.training, seed=seed)), TEST, out)
+
+
+def run_demo(config: "ExperimentConfig", test: "Recipe", out: Path) -> None:
+    """Trains `config` below `out`, compares it on `test` with chance, heuristic and optimum, and draws a plan."""
+    from laegd.evaluation.gadsg import load, random_belief
+    from laegd.evaluation.picture import draw_plans, require_matplotlib
+    from laegd.solvers.exact import ExactSolver
+    from laegd.solvers.mcmf import MCMFSolver
+    from laegd.training.loop import ensure_data
+
+    require_matplotlib()
+    _train(config, out / "run", out / "data")
+    with progress_bar("test set") as bar:
+        dataset = ensure_data(test, out / "data", lambda progress: bar(progress.done, progress.total, "labelling"))
+    network = load(out / "run", certify=False, seed=config.training.seed)
+    compare([network, random_belief(network.settings), MCMFSolver(), ExactSolver()], dataset, out / "results.json")
+    instance = dataset.read(0).instances[0]
+    plans = [solver.solve([instance])[0] for solver in (ExactSolver(), network.with_settings(certify=True))]
+    draw_plans(instance, plans, out / "plan.png")
+    say(f"picture: {out / 'plan.png'}   results: {out / 'results.json'}")

@@ -1,0 +1,1 @@
+"""L5: beliefs to feasible plans in JAX, batched."""

@@ -1,0 +1,311 @@
+"""A trained network as a solver: what holds of every plan, whatever the network has learnt."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, exact_shares, load, random_belief
+from laegd.problem.allocation import optimal_shares
+from laegd.problem.instance import LOCAL, Instance, InstanceBatch
+from laegd.problem.objective import is_feasible, plan_cost, violations
+from laegd.scenario.generator import Scale, ScenarioConfig
+from laegd.scenario.scenario import Channel, Scenario, Server, User
+from laegd.solvers.exact import ExactSolver
+
+COUNT = 12
+
+
+def drawn(scale, count, seed):
+    """Returns feasible instances of a scale."""
+    from laegd.graphs.dataset import draw_feasible
+
+    batch, _ = draw_feasible(ScenarioConfig(), Scale.parse(scale), count, np.random.default_rng(seed))
+    return InstanceBatch.from_scenarios(batch)
+
+
+def user(name, x_m=0.0, **changes):
+    """Returns a user that can run its task at home in half its deadline."""
+    values = {
+        "x_m": x_m, "y_m": 0.0, "z_m": 0.0, "capacity_flops": 4e9, "transmit_power_w": 0.2, "workload_flop": 4e9,
+        "task_bits": 4e6, "delay_weight": 0.5, "deadline_s": 2.0,
+    }  # fmt: skip
+    return User(name, "GU", **(values | changes))
+
+
+def server(name, x_m=0.0):
+    """Returns a ground server."""
+    return Server(name, "GS", x_m, 0.0, 0.0, capacity_flops=12e9, active_power_w=120.0, coverage_radius_m=900.0)
+
+
+def instance(servers, users):
+    """Returns the instance of a network."""
+    scenario = Scenario(channel=Channel(), chip_energy_factor=1e-26, servers=tuple(servers), users=tuple(users))
+    return Instance.from_scenario(scenario)
+
+
+@pytest.fixture(scope="module")
+def network(run):
+    """The small trained network."""
+    return load(run)
+
+
+@pytest.fixture(scope="module")
+def instances():
+    """Unseen feasible instances of the small scale."""
+    return drawn("gs2_gu4_au2", COUNT, 77)
+
+
+@pytest.fixture(scope="module")
+def optima(instances):
+    """Their certified optimal costs."""
+    return np.array([plan.cost for plan in ExactSolver().solve(instances)])
+
+
+def same(ours, theirs):
+    """Tells whether two lists of plans are the same plans."""
+    return all(
+        np.array_equal(a.server, b.server) and np.array_equal(a.share, b.share) and a.cost == b.cost
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+@pytest.fixture(scope="module", params=["network", "chance"])
+def solver(request, network):
+    """The trained network, and chance in its place."""
+    return network if request.param == "network" else random_belief(PlanConfig(certify=True))
+
+
+def test_every_plan_obeys_every_constraint_and_costs_at_least_the_optimum(solver, instances, optima):
+    """Feasible by the independent checker, priced as it says, never below the certified optimum."""
+    for one, plan, optimum in zip(instances, solver.solve(instances), optima, strict=True):
+        assert plan.feasible and violations(one, plan) == []
+        assert plan.cost == pytest.approx(float(plan_cost(one.costs, plan.server, plan.share)), rel=1e-12)
+        assert plan.cost >= optimum * (1 - 1e-9)
+
+
+def test_certified_gap_holds(solver, instances, optima):
+    """The lower bound is below the optimum, so the gap to the optimum is at most the certified one."""
+    for plan, optimum in zip(solver.solve(instances), optima, strict=True):
+        assert plan.lower_bound <= optimum * (1 + 1e-9)
+        assert 0 <= (plan.cost - optimum) / plan.cost <= plan.gap + 1e-9
+
+
+def test_same_seed_same_plans_and_other_seeds_other_samples(solver, instances):
+    """Solving is a function of instances and settings; another seed finds other plans."""
+    one = solver.with_settings(num_samples=1, certify=False)
+    assert same(one.solve(instances), one.solve(instances))
+    assert not same(one.solve(instances), one.with_settings(seed=1).solve(instances))
+
+
+def test_more_samples_never_cost_more(solver, instances):
+    """The first 8 of 32 samples are the 8, so the best of 32 is at most the best of 8, and that of 1."""
+    costs = [
+        np.array([plan.cost for plan in solver.with_settings(num_samples=n, certify=False).solve(instances)])
+        for n in (1, 8, 32)
+    ]
+    assert (costs[1] <= costs[0] * (1 + 1e-6)).all() and (costs[2] <= costs[1] * (1 + 1e-6)).all()
+
+
+def test_polish_never_costs_more(solver, instances):
+    """Local search only takes moves that pay."""
+    polished = solver.with_settings(decode=replace(solver.settings.decode, polish_rounds=5), certify=False)
+    plain = solver.with_settings(certify=False)
+    for one, before, after in zip(instances, plain.solve(instances), polished.solve(instances), strict=True):
+        assert violations(one, after) == []
+        assert after.cost <= before.cost * (1 + 1e-6)
+
+
+def test_shares_of_the_network_are_feasible_and_closed_form_ones_are_cheaper(solver, instances):
+    """On the very assignment that was found, the closed form costs at most what the network's shares cost."""
+    by_model = solver.with_settings(decode=replace(solver.settings.decode, allocation="model"), certify=False)
+    for one, plan in zip(instances, by_model.solve(instances), strict=True):
+        assert plan.feasible and violations(one, plan) == []
+        closed = plan_cost(one.costs, plan.server, optimal_shares(one.costs, plan.server))
+        assert float(closed) <= plan.cost * (1 + 1e-9)
+
+
+def test_instances_of_several_scales_come_back_in_order_as_if_alone(network, instances):
+    """A mixed call gives, at each place, what a call of that scale with the same places' streams gives."""
+    other = drawn("gs2_gu5_au3", COUNT, 5)
+    plain = network.with_settings(num_samples=2, certify=False)
+    mixed = [(instances if i % 2 else other)[i] for i in range(COUNT)]
+    alone, alone_other = plain.solve(instances), plain.solve(other)
+    assert same(plain.solve(mixed), [(alone if i % 2 else alone_other)[i] for i in range(COUNT)])
+    assert [len(plan.server) for plan in plain.solve(mixed)] == [one.num_users for one in mixed]
+
+
+def test_batches_do_not_change_plans(network, instances, monkeypatch):
+    """Solved three at a time or all at once: the same plans."""
+    plain = network.with_settings(num_samples=2, certify=False)
+    whole = plain.solve(instances)
+    edges = int(np.prod(instances.costs.covered.shape[1:]))
+    monkeypatch.setattr("laegd.evaluation.gadsg.EDGES_PER_BATCH", 2 * 2 * edges)
+    assert same(whole, plain.solve(instances))
+    assert edges * 2 * COUNT < EDGES_PER_BATCH
+
+
+def test_user_that_nobody_can_serve_is_named(solver):
+    """Out of reach and too slow at home: no plan, by name, and the other instances are not disturbed."""
+    lost = user("lost", x_m=5000.0, capacity_flops=1e9)  # 4 s at home against 2 s
+    bad = instance([server("a"), server("b")], [user("near"), lost])
+    good = instance([server("a"), server("b")], [user("near"), user("too")])
+    answer, fine = solver.solve([bad, good])
+    assert (answer.feasible, answer.unserved, answer.cost, answer.gap) == (False, ("lost",), np.inf, None)
+    assert fine.feasible and violations(good, fine) == []
+
+
+def test_users_that_do_not_fit_together_are_named(solver):
+    """Three users that each need over half of the only server: any two of them are a proof."""
+    # 12e9 FLOP/s: 14e9 FLOP within 2 s and a little transmission need a share above 14 / 24.
+    users = [user(name, workload_flop=14e9, capacity_flops=1e9) for name in "abc"]
+    (answer,) = solver.solve([instance([server("s")], users)])
+    assert not answer.feasible and len(answer.unserved) == 2 and set(answer.unserved) <= set("abc")
+
+
+def test_networks_without_users_servers_or_hap_are_answered(solver):
+    """Nothing to place: an empty plan of cost 0; no server: everyone at home; no HAP: as any other."""
+    nobody, alone, ground = solver.solve(
+        [instance([server("s")], []), instance([], [user("u")]), instance([server("s")], [user("u"), user("v")])]
+    )
+    assert (nobody.cost, nobody.feasible, len(nobody.server)) == (0.0, True, 0)
+    assert alone.feasible and alone.server.tolist() == [LOCAL]
+    assert ground.feasible
+    (helpless,) = solver.solve([instance([], [user("u", capacity_flops=1e9)])])
+    assert (helpless.feasible, helpless.unserved) == (False, ("u",))
+    assert solver.solve([]) == []
+
+
+def test_exact_shares_repairs_rounding_in_float64():
+    """Shares that overfill a server by float32's rounding, or miss a floor by it, end feasible and hardly changed."""
+    batch = drawn("gs3_gu7_au5", 20, 3)
+    plans = ExactSolver().solve(batch)
+    chosen = np.stack([plan.server for plan in plans])
+    share = np.stack([plan.share for plan in plans])
+    rng = np.random.default_rng(0)
+    rough = share * (1 + rng.uniform(-3e-7, 3e-7, share.shape))
+    exact = exact_shares(batch.costs, chosen, rough)
+    assert exact.dtype == np.float64
+    assert is_feasible(batch.costs, chosen, exact).all()
+    load = (exact[..., None] * (chosen[..., None] == np.arange(batch.costs.covered.shape[-1]))).sum(1)
+    assert (load <= 1 + 1e-12).all()
+    np.testing.assert_allclose(exact, share, atol=2e-6)
+    assert (exact[chosen == LOCAL] == 0).all()
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """A copy of the run to damage."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def edit_meta(folder, change):
+    """Rewrites the settings beside the parameters."""
+    (path,) = folder.glob("checkpoints/[0-9]*/meta/metadata")
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+DAMAGES = [
+    (shutil.rmtree, "Expected a run folder with checkpoints/, got none", "no folder"),
+    (lambda run: shutil.rmtree(run / "checkpoints"), "Expected a run folder with checkpoints/, got none", "no run"),
+    (
+        lambda run: (shutil.rmtree(run / "checkpoints"), (run / "checkpoints").mkdir()),
+        "Expected a checkpoint, got none",
+        "empty",
+    ),
+    (
+        lambda run: next(run.glob("checkpoints/[0-9]*/meta/metadata")).write_text('{"format": "laegd-r'),
+        "Expected a laegd-run/1 checkpoint",
+        "truncated",
+    ),
+    (
+        lambda run: edit_meta(run, lambda meta: meta | {"format": "laegd-run/9"}),
+        "format: Expected laegd-run/1, got 'laegd-run/9'",
+        "format",
+    ),
+    (
+        lambda run: edit_meta(run, lambda meta: {k: v for k, v in meta.items() if k != "normalisation"}),
+        "got: 'normalisation'",
+        "no normalisation",
+    ),
+    (
+        lambda run: edit_meta(
+            run, lambda meta: meta | {"features": meta["features"] | {"edge": [*meta["features"]["edge"], "colour"]}}
+        ),
+        r"features: Expected the columns that this laegd computes, got .*'colour'",
+        "other features",
+    ),
+    (
+        lambda run: edit_meta(
+            run, lambda meta: meta | {"normalisation": meta["normalisation"] | {"edge_std": [1.0, 1.0]}}
+        ),
+        r"edge_std: Expected 8 finite numbers, got \(1.0, 1.0\)",
+        "other normalisation",
+    ),
+    (
+        lambda run: edit_meta(
+            run, lambda meta: meta | {"config": meta["config"] | {"model": meta["config"]["model"] | {"hidden": 32}}}
+        ),
+        r"params\['embed_edge'\]\['bias'\]: Expected shape \(32,\), got \(16,\)",
+        "other network",
+    ),
+    (lambda run: shutil.rmtree(next(run.glob("checkpoints/[0-9]*/params"))), "Expected a laegd-run/1", "no params"),
+]
+
+
+@pytest.mark.parametrize("damage, message", [row[:2] for row in DAMAGES], ids=[row[2] for row in DAMAGES])
+def test_bad_run_folder_is_refused_in_one_line(copy, damage, message):
+    """What is wrong, where, and what to do."""
+    damage(copy)
+    with pytest.raises(ValueError, match=message) as error:
+        load(copy)
+    assert str(copy) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_plan_settings_are_named(network):
+    """Samples and sampling steps are checked where the solver is built."""
+    with pytest.raises(ValueError, match="num_samples: Expected at least 1, got 0"):
+        network.with_settings(num_samples=0)
+    sampler = replace(network.settings.sampler, num_steps=500)
+    with pytest.raises(ValueError, match="num_steps: Expected 1 to 200 sampling steps, got 500"):
+        network.with_settings(sampler=sampler)
+    with pytest.raises(ValueError, match="seed: Expected a seed from 0"):
+        network.with_settings(seed=-1)
+
+
+SOLVE = """
+import sys, numpy as np, jax
+from pathlib import Path
+from laegd.evaluation.gadsg import load
+from laegd.graphs.dataset import Dataset
+assert jax.local_device_count() == int(sys.argv[4])
+data = Dataset.open(Path(sys.argv[2])).read_all()
+plans = load(sys.argv[1], certify=False).solve(data.instances)
+np.savez(sys.argv[3], server=[p.server for p in plans], cost=[p.cost for p in plans])
+"""
+
+
+def test_two_devices_sample_like_one(run, data_root, tmp_path):
+    """An odd number of instances on one and on two devices: the same assignments, costs equal to rounding."""
+    from laegd.graphs.dataset import Recipe, generate
+
+    generate(Recipe("gs2_gu4_au2", 11, seed=8, labels="none"), tmp_path / "data")
+    for devices in (1, 2):
+        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        arguments = [run, tmp_path / "data", tmp_path / f"{devices}.npz", devices]
+        subprocess.run([sys.executable, "-c", SOLVE, *map(str, arguments)], env=environment, check=True)
+    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
+    np.testing.assert_array_equal(one["server"], two["server"])
+    np.testing.assert_allclose(one["cost"], two["cost"], rtol=1e-9)
+
+
+def test_drawn_batch_is_solved_as_its_instances_are(network, instances):
+    """A batch and the list of its instances get the same plans."""
+    plain = network.with_settings(num_samples=2, certify=False)
+    assert same(plain.solve(instances), plain.solve(list(instances)))
