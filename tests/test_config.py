@@ -34,9 +34,9 @@ def test_settings_survive_json():
 
 def test_scenario_settings_reach_the_recipe(toml):
     """Nested tables of a data set's recipe are read."""
-    path = toml(
-        '[[data.train]]\nscale = "gs2_gu4_au2"\ncount = 10\nseed = 4\nscenario.deadline_s = 1.5\nscenario.channel.bandwidth_hz = 1e6\n'
-    )
+    recipe = 'scale = "gs2_gu4_au2"\ncount = 10\nseed = 4\n'
+    settings = "scenario.deadline_s = 1.5\nscenario.channel.bandwidth_hz = 1e6\n"
+    path = toml("[[data.train]]\n" + recipe + settings)
     scenario = load_config(path).data.train[0].scenario
     assert (scenario.deadline_s, scenario.channel.bandwidth_hz) == (1.5, 1e6)
 

@@ -9,7 +9,7 @@ index, so that renumbering users renumbers the answer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jraph
@@ -142,15 +142,20 @@ def to_graphs_tuple(graph: GraphBatch) -> jraph.GraphsTuple:
     first_node = np.arange(batch) * (num_users + num_servers)
     nodes = np.concatenate([graph.user_features, graph.server_features], axis=1)
     instance, user, server = np.nonzero(graph.edge_mask)
-    return jraph.GraphsTuple(
+    return graphs_tuple(
         nodes=nodes.reshape(batch * (num_users + num_servers), len(NODE_COLUMNS)),
         edges=edge_values(graph, graph.edge_features),
         senders=(first_node[instance] + num_users + server).astype(np.int32),
         receivers=(first_node[instance] + user).astype(np.int32),
         n_node=np.full(batch, num_users + num_servers, dtype=np.int32),
         n_edge=np.asarray(graph.edge_mask).sum(axis=(1, 2)).astype(np.int32),
-        globals=None,  # pyright: ignore[reportArgumentType]  # jraph's own type leaves out its own convention
+        globals=None,
     )
+
+
+def graphs_tuple(**fields: Any) -> jraph.GraphsTuple:
+    """Returns a GraphsTuple of NumPy arrays; jraph's annotations admit JAX arrays only, jraph itself takes both."""
+    return jraph.GraphsTuple(**fields)
 
 
 def edge_values(graph: GraphBatch, dense: Shaped[Array, "batch user server *feat"]) -> Shaped[np.ndarray, "edge *feat"]:

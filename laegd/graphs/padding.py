@@ -15,6 +15,8 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Shaped
 
+from laegd.graphs.encode import graphs_tuple
+
 Values = TypeVar("Values")
 
 
@@ -51,11 +53,11 @@ def pad(graph: jraph.GraphsTuple, budget: Budget) -> jraph.GraphsTuple:
             raise ValueError(f"{name}: Expected a budget of at least {used + spare}, got {size}. Use `budget`.")
     new_nodes, new_edges = budget.num_nodes - num_nodes, budget.num_edges - num_edges
     empty_graphs = [0] * (budget.num_graphs - num_graphs - 1)
-    return jraph.GraphsTuple(
+    return graphs_tuple(
         nodes=jax.tree.map(lambda values: pad_rows(values, budget.num_nodes), graph.nodes),
         edges=jax.tree.map(lambda values: pad_rows(values, budget.num_edges), graph.edges),
-        senders=pad_rows(graph.senders, budget.num_edges, num_nodes),
-        receivers=pad_rows(graph.receivers, budget.num_edges, num_nodes),
+        senders=pad_rows(np.asarray(graph.senders), budget.num_edges, num_nodes),
+        receivers=pad_rows(np.asarray(graph.receivers), budget.num_edges, num_nodes),
         n_node=np.concatenate([graph.n_node, [new_nodes, *empty_graphs]]).astype(np.int32),
         n_edge=np.concatenate([graph.n_edge, [new_edges, *empty_graphs]]).astype(np.int32),
         globals=jax.tree.map(lambda values: pad_rows(values, budget.num_graphs), graph.globals),
@@ -75,7 +77,7 @@ def unpad(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
     n_node, n_edge = np.asarray(graph.n_node), np.asarray(graph.n_edge)
     num_graphs = int(_num_real_graphs(n_node))
     num_nodes, num_edges = int(n_node[:num_graphs].sum()), int(n_edge[:num_graphs].sum())
-    return jraph.GraphsTuple(
+    return graphs_tuple(
         nodes=jax.tree.map(lambda values: np.asarray(values)[:num_nodes], graph.nodes),
         edges=jax.tree.map(lambda values: np.asarray(values)[:num_edges], graph.edges),
         senders=np.asarray(graph.senders)[:num_edges],
@@ -101,7 +103,7 @@ def node_mask(graph: jraph.GraphsTuple) -> Bool[Array, "node"]:
 def edge_mask(graph: jraph.GraphsTuple) -> Bool[Array, "edge"]:
     """Marks the real edges of a padded tuple; works under jit."""
     num_real = jnp.sum(jnp.where(graph_mask(graph), jnp.asarray(graph.n_edge), 0))
-    return jnp.arange(len(graph.senders)) < num_real
+    return jnp.arange(jax.tree.leaves(graph.senders)[0].shape[0]) < num_real
 
 
 def zero_out(values: Values, mask: Bool[Array, "row"]) -> Values:

@@ -24,7 +24,7 @@ from laegd.training.parallel import AXIS, example_keys, over_devices
 class TrainState(flax.struct.PyTreeNode):
     """All that a run carries from step to step."""
 
-    step: Int[Array, ""]
+    step: Any  # int32 scalar; not annotated as an array, since trees of shapes have this form too
     params: Any
     ema_params: Any
     opt_state: Any

@@ -57,8 +57,10 @@ def test_features_have_named_columns_and_are_float32(graph):
     assert len(set(NODE_COLUMNS)) == len(NODE_COLUMNS)
 
 
-def test_mask_is_coverage_also_where_the_deadline_cannot_be_met(graph, instances):
+def test_mask_is_coverage_also_where_the_deadline_cannot_be_met(normalisation):
     """A covered pair is an edge of the graph even if no task may be offloaded on it."""
+    instances = draw_batch("gs3_gu7_au5", 5, 0, ScenarioConfig(deadline_s=0.5))
+    graph = encode(instances, normalisation)
     assert np.array_equal(graph.edge_mask, instances.costs.covered)
     assert np.array_equal(edge_column(graph, "exists"), instances.costs.covered)
     assert np.array_equal(edge_column(graph, "usable"), instances.costs.usable)

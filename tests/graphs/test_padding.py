@@ -79,7 +79,7 @@ def test_pad_rows_appends_the_fill():
 def test_budget_holds_the_largest_of_all_graphs():
     """7 nodes and one for padding round up to 8; 5 edges to 8; 2 graphs and one for padding are 3."""
     sizes = [(np.array([3, 4]), np.array([2, 3])), (np.array([6]), np.array([1]))]
-    graphs = [jraph.GraphsTuple(None, None, None, None, nodes, edges, None) for nodes, edges in sizes]
+    graphs = [random_graphs(np.random.default_rng(0))._replace(n_node=nodes, n_edge=edges) for nodes, edges in sizes]
     assert budget(graphs, multiple=8) == Budget(8, 8, 3)
 
 
@@ -89,8 +89,15 @@ def test_budget_holds_the_largest_of_all_graphs():
 )
 def test_too_small_a_budget_is_refused_with_its_field(field, size):
     """7 nodes need 8, 5 edges need 5, and 2 graphs need 3."""
+    ends = np.zeros(5, dtype=np.int32)
     graph = jraph.GraphsTuple(
-        np.zeros((7, 1)), np.zeros((5, 1)), np.zeros(5, int), np.zeros(5, int), np.array([3, 4]), np.array([2, 3]), None
+        nodes=np.zeros((7, 1)),
+        edges=np.zeros((5, 1)),
+        senders=ends,
+        receivers=ends,
+        n_node=np.array([3, 4]),
+        n_edge=np.array([2, 3]),
+        globals=None,
     )
     with pytest.raises(ValueError, match=field):
         pad(graph, size)
