@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from laegd.cli.compare import evaluate
-from laegd.cli.console import EXIT_BAD_INPUT, EXIT_INFEASIBLE, EXIT_INTERRUPTED, Infeasible, Interrupted, fail
+from laegd.cli.console import EXIT_BAD_INPUT, EXIT_INFEASIBLE, EXIT_INTERRUPTED, Infeasible, Interrupted, fail, tell
 from laegd.cli.data import export, generate, import_sites
 from laegd.cli.learn import demo, train
 from laegd.cli.plan import solve
@@ -31,8 +31,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-sites": import_sites,
 }
 
-_BORDER = re.compile("[\u2500-\u257f]+")  # what tyro draws around an error
-_RULE = re.compile("\u2502 \u2500+ \u2502")  # and between its sections
+# What tyro draws around an error and between its sections, also where the terminal knows no box characters.
+_BORDER = re.compile("[\u2500-\u257f]+|-{4,}")
+_RULE = re.compile("\u2502 \u2500+ \u2502|-{4,}")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Infeasible as error:
         fail(str(error), EXIT_INFEASIBLE)
     except (Interrupted, KeyboardInterrupt) as error:
+        if arguments is None:
+            tell(str(error) or "interrupted")
+            os._exit(EXIT_INTERRUPTED)  # XLA may be at work in threads of its own: Python's slow end crashes under them
         fail(str(error) or "interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read us has left; Python would complain about its own flush at exit.
@@ -73,7 +78,7 @@ def _parse(arguments: Sequence[str] | None) -> Callable[[], None]:
 
 def _in_one_line(box: str) -> str:
     """Turns tyro's box, a title and sections below it, into a line."""
-    title, _, body = box.partition("\n")
+    title, _, body = _COLOUR.sub("", box).partition("\n")
     title = _BORDER.sub("", title).strip()
     sections = [" ".join(_BORDER.sub("", section).split()) for section in _RULE.split(body)]
     text = "; ".join(section for section in sections if section)

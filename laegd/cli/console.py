@@ -34,9 +34,14 @@ def show(table: Any) -> None:
     Console().print(table)
 
 
+def tell(message: str) -> None:
+    """Prints one line on standard error."""
+    print(f"laegd: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Ends the program with one line on standard error."""
-    print(f"laegd: {' '.join(message.split())}", file=sys.stderr)
+    tell(message)
     sys.exit(code)
 
 

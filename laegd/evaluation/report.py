@@ -13,7 +13,7 @@ def results_table(summaries: Sequence[Summary], title: str) -> Table:
 
     Cost ratios are a mean with its standard error and the 95th percentile; times are milliseconds per instance.
     """
-    table = Table(title=title, box=SIMPLE, pad_edge=False, title_style="")
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title_style="")
     reference = summaries[0].reference if summaries else "reference"
     table.add_column("method", no_wrap=True)
     quality = (f"cost / {reference}", "p95", "accu-\nracy", "infeas-\nible")

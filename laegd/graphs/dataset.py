@@ -1,12 +1,6 @@
-"""Labelled data sets: a folder of shards and a manifest.
-
-Instances are drawn and labelled in blocks of `BLOCK`, block k from the random stream (seed, k), so any machine can
-make any block and the bytes are the same. A block is one shard file and tells what it is; the manifest is written
-when all are there.
-"""
+"""Labelled data sets: a folder of shards (`laegd.graphs.shards`) and a manifest, written when all shards are there."""
 
 import hashlib
-import io
 import json
 import multiprocessing
 import multiprocessing.resource_tracker
@@ -15,57 +9,32 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
-from laegd.problem.feasibility import packable
-from laegd.problem.instance import InstanceBatch, Plan, Solver
+from laegd.graphs.shards import (
+    BLOCK,
+    DATASET_FORMAT,
+    LabelMethod,
+    Recipe,
+    check_shard,
+    draw_feasible,
+    make_block,
+    read_shard,
+    shard_name,
+)
+from laegd.problem.instance import InstanceBatch
 from laegd.scenario.files import require_writable, write_atomically
-from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.scenario.generator import ScenarioConfig
 from laegd.scenario.scenario import Nodes, ScenarioBatch, require, settings_to_dict
-from laegd.solvers.exact import ExactSolver
-from laegd.solvers.mcmf import MCMFSolver
 
-DATASET_FORMAT = "laegd-dataset/1"
-BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilobytes
-MAX_REDRAWS = 100  # rounds of redrawing infeasible instances before the settings are called hopeless
-
-LabelMethod = Literal["exact", "mcmf", "none"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a data set is made from; the same recipe gives the same bytes."""
-
-    scale: str
-    count: int
-    seed: int
-    labels: LabelMethod = "exact"
-    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
-
-    def __post_init__(self) -> None:
-        Scale.parse(self.scale)
-        require(self.count >= 1, "count", "at least 1 instance", self.count, "Use 2000.")
-        require(self.seed >= 0, "seed", "a seed of at least 0", self.seed, "Use 0.")
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of shards."""
-        return -(-self.count // BLOCK)
-
-    def block_count(self, block: int) -> int:
-        """Number of instances in a shard."""
-        return min(BLOCK, self.count - block * BLOCK)
-
-    def identity(self) -> dict[str, Any]:
-        """Returns what the bytes of a whole block depend on: everything but the count."""
-        return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
+__all__ = ["BLOCK", "Dataset", "Labelled", "Recipe", "draw_feasible", "generate", "shard_name"]
 
 
 @dataclass(frozen=True)
@@ -81,96 +50,6 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.cost)
-
-
-def draw_feasible(
-    config: ScenarioConfig, scale: Scale, count: int, rng: np.random.Generator
-) -> tuple[ScenarioBatch, int]:
-    """Draws networks that have a feasible plan; returns them and the number of redrawn ones."""
-    batch = draw(config, scale, count, rng)
-    redrawn = 0
-    for _ in range(MAX_REDRAWS):
-        bad = np.flatnonzero(~packable(InstanceBatch.from_scenarios(batch).costs))
-        if len(bad) == 0:
-            return batch, redrawn
-        redrawn += len(bad)
-        fresh = draw(config, scale, len(bad), rng)
-        nodes = Nodes(*(values.copy() for values in batch.nodes))
-        for old, new in zip(nodes, fresh.nodes, strict=True):
-            old[bad] = new
-        batch = ScenarioBatch(batch.channel, batch.chip_energy_factor, nodes)
-    raise ValueError(
-        f"scenario: Expected settings under which networks of {scale} have a plan, got {len(bad)} of {count} "
-        f"without one after {MAX_REDRAWS} redraws. Raise deadline_s or the capacities, or lower the number of users."
-    )
-
-
-def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
-    solver: Solver | None = {"exact": ExactSolver(), "mcmf": MCMFSolver(), "none": None}[method]
-    return None if solver is None else solver.solve(instances)
-
-
-def make_block(recipe: Recipe, block: int) -> bytes:
-    """Draws and labels one shard and returns its file's bytes (npz)."""
-    rng = np.random.default_rng([recipe.seed, block])
-    # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
-    scenarios, redrawn = draw_feasible(recipe.scenario, Scale.parse(recipe.scale), BLOCK, rng)
-    keep = recipe.block_count(block)
-    scenarios = ScenarioBatch(
-        scenarios.channel, scenarios.chip_energy_factor, Nodes(*(values[:keep] for values in scenarios.nodes))
-    )
-    plans = _label(recipe.labels, InstanceBatch.from_scenarios(scenarios))
-    users = scenarios.nodes.user_is_aerial.shape
-    nan = np.full(keep, np.nan)
-    labels = {
-        "server": np.stack([plan.server for plan in plans]).astype(np.int16) if plans else np.full(users, -1, np.int16),
-        "share": np.stack([plan.share for plan in plans]) if plans else np.zeros(users),
-        "cost": np.array([plan.cost for plan in plans]) if plans else nan,
-        "lower_bound": np.array([np.nan if p.lower_bound is None else p.lower_bound for p in plans]) if plans else nan,
-    }
-    about = {"format": DATASET_FORMAT, "recipe": recipe.identity(), "block": block, "redrawn": redrawn}
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, about=np.array(json.dumps(about, sort_keys=True)), **scenarios.nodes._asdict(), **labels
-    )
-    return buffer.getvalue()
-
-
-def shard_name(block: int) -> str:
-    """File name of a block."""
-    return f"shard-{block:05d}.npz"
-
-
-def _read_shard(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns what the shard says of itself and its arrays; raises ValueError that names a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        about = json.loads(str(arrays.pop("about")))
-        assert set(arrays) == {*Nodes._fields, "server", "share", "cost", "lower_bound"}
-        return about, arrays
-    except FileNotFoundError:
-        raise ValueError(f"{path}: Expected a shard, got no file. Run the same `laegd generate` again.") from None
-    except Exception as error:  # damage shows as any of BadZipFile, zlib.error, struct.error, ValueError, EOFError, ...
-        raise ValueError(
-            f"{path}: Expected a whole shard, got damage: {error}. Delete it and generate again."
-        ) from error
-
-
-def _check_shard(path: Path, recipe: Recipe, block: int) -> int:
-    """Checks that a shard is whole and of this recipe; returns its number of redrawn instances."""
-    about, arrays = _read_shard(path)
-    identity = recipe.identity()
-    require(
-        about.get("recipe") == identity and about.get("block") == block,
-        str(path),
-        "a shard of the same scale, settings, labels and seed",
-        {key: value for key, value in about.get("recipe", {}).items() if value != identity.get(key)},
-        "Choose another folder, or delete this one.",
-    )
-    expected = recipe.block_count(block)
-    require(len(arrays["cost"]) == expected, str(path), f"{expected} instances", len(arrays["cost"]), "Delete it.")
-    return about["redrawn"]
 
 
 def generate(
@@ -200,7 +79,7 @@ def generate(
     total = sum(recipe.block_count(block) for block in blocks)
     present = [block for block in blocks if (folder / shard_name(block)).exists()]
     for block in present:
-        _check_shard(folder / shard_name(block), recipe, block)
+        check_shard(folder / shard_name(block), recipe, block)
     done = sum(recipe.block_count(block) for block in present)
     progress(done, total)
     for block, content in _make_blocks(recipe, [block for block in blocks if block not in set(present)], workers):
@@ -257,7 +136,7 @@ def _write_manifest(recipe: Recipe, folder: Path) -> None:
     shards = []
     for block in range(recipe.num_blocks):
         path = folder / shard_name(block)
-        redrawn = _check_shard(path, recipe, block)
+        redrawn = check_shard(path, recipe, block)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
     settings = settings_to_dict(recipe)
@@ -346,7 +225,7 @@ class Dataset:
         entry = self.manifest.shards[shard]
         path = self.folder / entry.file
         require(Path(entry.file).name == entry.file, "shards.file", "a plain file name", entry.file, "Generate again.")
-        _, arrays = _read_shard(path)
+        _, arrays = read_shard(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         require(
             digest == entry.sha256,

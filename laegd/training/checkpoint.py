@@ -4,9 +4,16 @@ Each step holds three items: `state` (everything the loop needs), `params` (the 
 (settings, normalisation, data hashes, versions, commit). Nothing in them is code.
 """
 
+import errno
+import io
 import logging
 import math
+import os
+import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +31,7 @@ from laegd.training.step import TrainState, create_state
 RUN_FORMAT = "laegd-run/1"
 FOLDER = "checkpoints"
 MAX_REASON = 300  # characters of an error that Orbax reports
+ROOM_FOR_METADATA = 1_000_000  # bytes beside the arrays of a checkpoint
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every file it writes
 
@@ -86,7 +94,33 @@ def _check_params(config: ExperimentConfig, params: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:MAX_REASON]
+    """Returns the error in one line; of a long one the beginning and the end, where causes stand."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"
+
+
+def _require_room(folder: Path, tree: Any) -> None:
+    """Raises before anything is written where a checkpoint would not fit on the disk."""
+    needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)) + ROOM_FOR_METADATA
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _only_exceptions() -> Iterator[None]:
+    """Keeps Orbax's threads from printing hundreds of lines where one exception says it all."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with redirect_stderr(io.StringIO()):
+            try:
+                yield
+            except BaseException:
+                time.sleep(0.5)  # the other threads of the array store fail a moment later
+                raise
+    finally:
+        logger.setLevel(level)
 
 
 def _ratio(metrics: dict[str, float]) -> float:
@@ -126,14 +160,17 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        state = jax.device_get(state)
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.device_get(state)),
-            params=ocp.args.StandardSave(jax.device_get(state.ema_params)),
+            state=ocp.args.StandardSave(state),
+            params=ocp.args.StandardSave(state.ema_params),
             meta=ocp.args.JsonSave(meta),
         )
         try:
-            self._manager.save(step, args=items, metrics={"ratio": ratio}, force=True)
-            self._manager.wait_until_finished()
+            _require_room(self.folder, (state, state.ema_params))
+            with _only_exceptions():
+                self._manager.save(step, args=items, metrics={"ratio": ratio}, force=True)
+                self._manager.wait_until_finished()
         except (OSError, ValueError) as error:  # Orbax's array store says ValueError where the disk is full
             last = self.last_step()
             raise ValueError(

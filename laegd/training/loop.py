@@ -4,8 +4,10 @@ import json
 import math
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +19,9 @@ from laegd.config import ExperimentConfig, TrainingConfig
 from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Labelled, Recipe, generate
 from laegd.graphs.encode import GraphBatch, Normalisation, encode
+from laegd.scenario.files import write_atomically
 from laegd.training.checkpoint import Checkpoints, make_meta
-from laegd.training.parallel import check_batch_size, join, pad_batch, split
+from laegd.training.parallel import check_batch_size, join, pad_batch, replicate, split
 from laegd.training.step import (
     PlanInput,
     TrainBatch,
@@ -140,7 +143,7 @@ def make_validation(
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag, so that a step is never cut; a second one interrupts at once."""
+    """Turns Ctrl-C or a scheduler's SIGTERM into a flag, so that a step is never cut; a second one acts at once."""
     caught: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
@@ -148,15 +151,15 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    try:
-        previous = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
+    if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
         yield lambda: False
         return
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(caught)
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
@@ -185,7 +188,17 @@ def _keep_metrics_until(path: Path, step: int) -> None:
     if path.exists():
         lines = path.read_text().splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        write_atomically(path, "".join(line + "\n" for line in kept).encode())
+
+
+def _write_line(log: FileIO, line: dict[str, Any]) -> None:
+    try:
+        log.write(json.dumps(line).encode() + b"\n")
+    except OSError as error:
+        raise ValueError(
+            f"{log.name}: Expected room for a line, got: {error.strerror}. Free space and run again: "
+            "it goes on from the last checkpoint."
+        ) from error
 
 
 def train(
@@ -219,12 +232,12 @@ def train(
     meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
 
     state = create_state(config, jax.tree.map(lambda x: x[:1], sets[0].graph))
-    state = checkpoints.restore(state) if checkpoints.last_step() is not None else state
+    state = replicate(checkpoints.restore(state) if checkpoints.last_step() is not None else state)
     step_fn = make_train_step(config)
     metrics_path = workdir / "metrics.jsonl"
     _keep_metrics_until(metrics_path, int(state.step))
     step, ratio, saved = int(state.step), None, int(state.step)
-    with _interruptible() as interrupted, open(metrics_path, "a", encoding="utf-8") as log:
+    with _interruptible() as interrupted, open(metrics_path, "ab", buffering=0) as log:
         while step < settings.steps and not interrupted():
             which, indices = batch_indices(settings, sizes, step)
             state, metrics = step_fn(state, split(make_batch(sets[which], indices), num_devices))
@@ -244,8 +257,7 @@ def train(
                 checkpoints.save(state, meta, ratio)
                 saved = step
             if len(line) > 1:
-                log.write(json.dumps(line) + "\n")
-                log.flush()
+                _write_line(log, line)
                 report(Progress("train", step, settings.steps, line["loss"], ratio))
         stopped = interrupted() and step < settings.steps
         if stopped and saved != step:

@@ -45,6 +45,12 @@ def pad_batch(tree: Tree, size: int) -> Tree:
     return jax.tree.map(pad, tree)
 
 
+def replicate(tree: Tree) -> Tree:
+    """Places values on all local devices as `over_devices` returns them, so that its first call compiles for all."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
 def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[..., Any]:
     """Maps function(replicated, batch) over the local devices.
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, exact_shares, load, random_belief
 from laegd.diffusion.ddim import SamplerConfig
+from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, exact_shares, load, random_belief
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import is_feasible, plan_cost, violations

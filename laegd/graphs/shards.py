@@ -1,0 +1,145 @@
+"""Shards of data sets: what they are made from, how one is drawn and labelled, and its file.
+
+Instances are drawn and labelled in blocks of `BLOCK`, block k from the random stream (seed, k), so any machine can
+make any block and the bytes are the same. A block is one shard file and tells what it is.
+"""
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from laegd.problem.feasibility import packable
+from laegd.problem.instance import InstanceBatch, Plan, Solver
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.scenario.scenario import Nodes, ScenarioBatch, require, settings_to_dict
+from laegd.solvers.exact import ExactSolver
+from laegd.solvers.mcmf import MCMFSolver
+
+DATASET_FORMAT = "laegd-dataset/1"
+BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilobytes
+MAX_REDRAWS = 100  # rounds of redrawing infeasible instances before the settings are called hopeless
+
+LabelMethod = Literal["exact", "mcmf", "none"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a data set is made from; the same recipe gives the same bytes."""
+
+    scale: str
+    count: int
+    seed: int
+    labels: LabelMethod = "exact"
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+
+    def __post_init__(self) -> None:
+        Scale.parse(self.scale)
+        require(self.count >= 1, "count", "at least 1 instance", self.count, "Use 2000.")
+        require(self.seed >= 0, "seed", "a seed of at least 0", self.seed, "Use 0.")
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of shards."""
+        return -(-self.count // BLOCK)
+
+    def block_count(self, block: int) -> int:
+        """Number of instances in a shard."""
+        return min(BLOCK, self.count - block * BLOCK)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what the bytes of a whole block depend on: everything but the count."""
+        return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
+
+
+def draw_feasible(
+    config: ScenarioConfig, scale: Scale, count: int, rng: np.random.Generator
+) -> tuple[ScenarioBatch, int]:
+    """Draws networks that have a feasible plan; returns them and the number of redrawn ones."""
+    batch = draw(config, scale, count, rng)
+    redrawn = 0
+    for _ in range(MAX_REDRAWS):
+        bad = np.flatnonzero(~packable(InstanceBatch.from_scenarios(batch).costs))
+        if len(bad) == 0:
+            return batch, redrawn
+        redrawn += len(bad)
+        fresh = draw(config, scale, len(bad), rng)
+        nodes = Nodes(*(values.copy() for values in batch.nodes))
+        for old, new in zip(nodes, fresh.nodes, strict=True):
+            old[bad] = new
+        batch = ScenarioBatch(batch.channel, batch.chip_energy_factor, nodes)
+    raise ValueError(
+        f"scenario: Expected settings under which networks of {scale} have a plan, got {len(bad)} of {count} "
+        f"without one after {MAX_REDRAWS} redraws. Raise deadline_s or the capacities, or lower the number of users."
+    )
+
+
+def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
+    solver: Solver | None = {"exact": ExactSolver(), "mcmf": MCMFSolver(), "none": None}[method]
+    return None if solver is None else solver.solve(instances)
+
+
+def make_block(recipe: Recipe, block: int) -> bytes:
+    """Draws and labels one shard and returns its file's bytes (npz)."""
+    rng = np.random.default_rng([recipe.seed, block])
+    # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
+    scenarios, redrawn = draw_feasible(recipe.scenario, Scale.parse(recipe.scale), BLOCK, rng)
+    keep = recipe.block_count(block)
+    scenarios = ScenarioBatch(
+        scenarios.channel, scenarios.chip_energy_factor, Nodes(*(values[:keep] for values in scenarios.nodes))
+    )
+    plans = _label(recipe.labels, InstanceBatch.from_scenarios(scenarios))
+    users = scenarios.nodes.user_is_aerial.shape
+    nan = np.full(keep, np.nan)
+    labels = {
+        "server": np.stack([plan.server for plan in plans]).astype(np.int16) if plans else np.full(users, -1, np.int16),
+        "share": np.stack([plan.share for plan in plans]) if plans else np.zeros(users),
+        "cost": np.array([plan.cost for plan in plans]) if plans else nan,
+        "lower_bound": np.array([np.nan if p.lower_bound is None else p.lower_bound for p in plans]) if plans else nan,
+    }
+    about = {"format": DATASET_FORMAT, "recipe": recipe.identity(), "block": block, "redrawn": redrawn}
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, about=np.array(json.dumps(about, sort_keys=True)), **scenarios.nodes._asdict(), **labels
+    )
+    return buffer.getvalue()
+
+
+def shard_name(block: int) -> str:
+    """File name of a block."""
+    return f"shard-{block:05d}.npz"
+
+
+def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns what the shard says of itself and its arrays; raises ValueError that names a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(str(arrays.pop("about")))
+        assert set(arrays) == {*Nodes._fields, "server", "share", "cost", "lower_bound"}
+        return about, arrays
+    except FileNotFoundError:
+        raise ValueError(f"{path}: Expected a shard, got no file. Run the same `laegd generate` again.") from None
+    except Exception as error:  # damage shows as any of BadZipFile, zlib.error, struct.error, ValueError, EOFError, ...
+        raise ValueError(
+            f"{path}: Expected a whole shard, got damage: {error}. Delete it and generate again."
+        ) from error
+
+
+def check_shard(path: Path, recipe: Recipe, block: int) -> int:
+    """Checks that a shard is whole and of this recipe; returns its number of redrawn instances."""
+    about, arrays = read_shard(path)
+    identity = recipe.identity()
+    require(
+        about.get("recipe") == identity and about.get("block") == block,
+        str(path),
+        "a shard of the same scale, settings, labels and seed",
+        {key: value for key, value in about.get("recipe", {}).items() if value != identity.get(key)},
+        "Choose another folder, or delete this one.",
+    )
+    expected = recipe.block_count(block)
+    require(len(arrays["cost"]) == expected, str(path), f"{expected} instances", len(arrays["cost"]), "Delete it.")
+    return about["redrawn"]
