@@ -10,6 +10,9 @@ hidden = 16
 num_layers = 2
 num_heads = 2
 
+[sampler]
+num_steps = 2
+
 [training]
 steps = 6
 batch_size = 16

@@ -108,7 +108,7 @@ def test_solve_writes_one_plan_or_a_folder_of_plans_with_pictures(cli, run, data
 
     other = tmp_path / "other.json"
     cli("export", data, "--index", 3, "--out", other)
-    options = ("--method", "gadsg", "--checkpoint", run, "--samples", 4, "--polish", 2, "--steps", 2)
+    options = ("--method", "gadsg", "--checkpoint", run, "--polish", 2, "--steps", 1)
     targets = ("--out", tmp_path / "plans", "--picture", tmp_path / "pictures")
     code, out, err = cli("solve", scenario, other, *options, *targets)
     assert (code, err) == (0, "") and len(out.splitlines()) == 2
@@ -541,6 +541,7 @@ def test_batch_that_the_devices_cannot_share_is_refused(tiny_toml, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_write_that_fails_inside_the_array_store_is_one_line(tiny_toml, run, data_root, tmp_path):
     """Files limited to 20 KiB, as by a quota: one line instead of the store's own hundreds."""
 

@@ -9,14 +9,14 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from functools import partial, wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 
 from laegd.cli.compare import evaluate
-from laegd.cli.console import EXIT_BAD_INPUT, EXIT_INFEASIBLE, EXIT_INTERRUPTED, Infeasible, Interrupted, fail, tell
+from laegd.cli.console import EXIT_BAD_INPUT, EXIT_INFEASIBLE, EXIT_INTERRUPTED, Infeasible, Interrupted, tell
 from laegd.cli.data import export, generate, import_sites
 from laegd.cli.learn import demo, train
 from laegd.cli.plan import solve
@@ -43,22 +43,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         call()
         sys.stdout.flush()
+        return
     except Infeasible as error:
-        fail(str(error), EXIT_INFEASIBLE)
+        message, code = str(error), EXIT_INFEASIBLE
     except (Interrupted, KeyboardInterrupt) as error:
-        if arguments is None:
-            tell(str(error) or "interrupted")
-            os._exit(EXIT_INTERRUPTED)  # XLA may be at work in threads of its own: Python's slow end crashes under them
-        fail(str(error) or "interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read us has left; Python would complain about its own flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        message, code = str(error) or "interrupted", EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read us has left
+        message, code = "", 128 + signal.SIGPIPE
     except OSError as error:
         reason = error.strerror or str(error)
-        fail(f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it.", EXIT_BAD_INPUT)
+        message = f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it."
+        code = EXIT_BAD_INPUT
     except (ValueError, FloatingPointError) as error:
-        fail(str(error), EXIT_BAD_INPUT)
+        message, code = str(error), EXIT_BAD_INPUT
+    _end(message, code, at_once=arguments is None)
+
+
+def _end(message: str, code: int, at_once: bool) -> NoReturn:
+    if message:
+        tell(message)
+    if at_once:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)  # XLA's and Orbax's threads may still be at work: Python's own end crashes or talks under them
+    sys.exit(code)
 
 
 def _parse(arguments: Sequence[str] | None) -> Callable[[], None]:
@@ -72,7 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> Callable[[], None]:
             )
     except SystemExit as end:
         if end.code:
-            fail(_in_one_line(errors.getvalue()), EXIT_BAD_INPUT)
+            _end(_in_one_line(errors.getvalue()), EXIT_BAD_INPUT, at_once=False)
         raise
 
 

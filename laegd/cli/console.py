@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,12 +37,6 @@ def show(table: Any) -> None:
 def tell(message: str) -> None:
     """Prints one line on standard error."""
     print(f"laegd: {' '.join(message.split())}", file=sys.stderr, flush=True)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Ends the program with one line on standard error."""
-    tell(message)
-    sys.exit(code)
 
 
 @contextmanager

@@ -68,16 +68,12 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def run(solver: Solver, dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None) -> Rows:
-    """Solves a data set shard by shard; the first of each size is solved twice, so that no compilation is timed."""
+    """Solves a data set shard by shard."""
     require_labels(dataset)
     parts: list[Rows] = []
-    sizes = set()
     progress(0, len(dataset))
     for shard in range(len(dataset.manifest.shards)):
         data = dataset.read(shard)
-        if len(data) not in sizes:
-            solver.solve(data.instances)
-        sizes.add(len(data))
         plans = solver.solve(data.instances)
         columns = [(p.cost, p.feasible, p.seconds, p.model_seconds, p.decode_seconds) for p in plans]
         cost, feasible, seconds, model, decode = map(np.array, zip(*columns, strict=True))

@@ -7,7 +7,7 @@ the users that must offload, or proves that no plan exists.
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from laegd.decoding.decode import DecodeConfig, problem_of
+from laegd.decoding.decode import DecodeConfig, Decoded, problem_of
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
 from laegd.graphs.encode import Normalisation, encode
@@ -29,6 +29,8 @@ from laegd.solvers.exact import lower_bound
 from laegd.training.checkpoint import Checkpoints, Loaded
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_random_sampler, make_sampler
+
+_COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
 EDGES_PER_BATCH = 2**16  # samples x users x servers at a time on one device: tens of megabytes of hidden state
 
@@ -85,7 +87,9 @@ class GADSG:
             batch = InstanceBatch.stack(one_scale)
             for first in range(0, len(positions), size := self._batch_size(batch)):
                 numbers = np.array(positions[first : first + size], dtype=np.int32)
-                found = self._solve_batch(batch[first : first + size], numbers, size)
+                part = batch[first : first + size]
+                self._compile(part, size)
+                found = self._solve_batch(part, numbers, size)
                 plans.update(zip(numbers.tolist(), found, strict=True))
         return [plans[position] for position in range(len(instances))]
 
@@ -96,6 +100,13 @@ class GADSG:
         largest = max(EDGES_PER_BATCH // edges, 1)
         per_device = min(2 ** int(np.log2(largest)), 2 ** int(np.ceil(np.log2(-(-len(batch) // num_devices)))))
         return per_device * num_devices
+
+    def _compile(self, batch: InstanceBatch, size: int) -> None:
+        """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
+        key = (*self._programs(), size, batch.costs.covered.shape[1:])
+        if key not in _COMPILED and 0 not in batch.costs.covered.shape:
+            self._decode(batch, np.zeros(len(batch), dtype=np.int32), size)
+            _COMPILED.add(key)
 
     def _solve_batch(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], size: int) -> list[Plan]:
         start = time.perf_counter()
@@ -133,10 +144,12 @@ class GADSG:
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
         inputs = PlanInput(encode(batch, normalisation), jax.device_get(problem_of(batch.costs)), numbers)
         inputs = split(pad_batch(inputs, size), num_devices)
+        draw, decode = self._programs()
+        seed = np.uint32(settings.seed)
         start = time.perf_counter()
-        belief = jax.block_until_ready(self._draw(inputs))
+        belief = jax.block_until_ready(draw(seed if self.loaded is None else (self.loaded.params, seed), inputs))
         drawn = time.perf_counter()
-        best = join(make_decoder(settings.decode)(None, (belief, inputs.problem)))
+        best = join(decode(None, (belief, inputs.problem)))
         decoded = time.perf_counter()
         count = len(batch)
         server = best.server[:count].astype(np.int64)
@@ -148,13 +161,13 @@ class GADSG:
         mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
         return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
 
-    def _draw(self, inputs: PlanInput) -> Belief:
-        settings, seed = self.settings, np.uint32(self.settings.seed)
+    def _programs(self) -> tuple[Callable[..., Belief], Callable[..., Decoded]]:
+        """Returns the sampler and the decoder; the same settings give the same, compiled, functions."""
+        settings, decode = self.settings, make_decoder(self.settings.decode)
         if self.loaded is None:
-            return make_random_sampler(settings.num_samples)(seed, inputs)
+            return make_random_sampler(settings.num_samples), decode
         config = self.loaded.config
-        draw = make_sampler(config.model, config.diffusion, settings.sampler, settings.num_samples)
-        return draw((self.loaded.params, seed), inputs)
+        return make_sampler(config.model, config.diffusion, settings.sampler, settings.num_samples), decode
 
     def _search(self, instance: Instance, belief: Float[np.ndarray, "user server"]) -> Plan:
         """Places the users that must offload by complete search, the others locally."""

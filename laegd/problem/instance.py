@@ -171,7 +171,7 @@ class Plan:
     cost: float
     feasible: bool
     seconds: float = 0.0
-    """Time to make the plan; in a batch, the batch's time divided by its size."""
+    """Time to make the plan, without compilation; in a batch, the batch's time divided by its size."""
     lower_bound: float | None = None
     """No plan of the instance costs less than this; None: not known."""
     unserved: tuple[str, ...] = ()

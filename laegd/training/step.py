@@ -87,9 +87,8 @@ def make_train_step(config: ExperimentConfig) -> Callable[[TrainState, TrainBatc
     seed_key = jax.random.PRNGKey(config.training.seed + 1)  # + 1: not the key of the parameters
 
     def loss_sum(params: Any, batch: TrainBatch, keys: Array) -> tuple[Array, LossSums]:
-        sums = joint_loss(
-            denoise_fn(model, params), keys, batch.graph, batch.offload, batch.share, batch.graph.edge_mask, schedule
-        )
+        denoise, mask = denoise_fn(model, params), jnp.asarray(batch.graph.edge_mask)
+        sums = joint_loss(denoise, keys, batch.graph, batch.offload, batch.share, mask, schedule)
         return sums.cross_entropy + sums.squared_error, sums  # Eq. 47
 
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:

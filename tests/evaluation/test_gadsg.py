@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from laegd.diffusion.ddim import SamplerConfig
 from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, exact_shares, load, random_belief
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.instance import LOCAL, Instance, InstanceBatch
@@ -62,8 +61,8 @@ def small_batches():
 
 @pytest.fixture(scope="module")
 def network(run):
-    """The small trained network, with two sampling steps."""
-    return load(run, sampler=SamplerConfig(num_steps=2))
+    """The small trained network."""
+    return load(run)
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +304,7 @@ np.savez(sys.argv[3], server=[p.server for p in plans], cost=[p.cost for p in pl
 """
 
 
+@pytest.mark.slow
 def test_two_devices_sample_like_one(run, data_root, tmp_path):
     """An odd number of instances on one and on two devices: the same assignments, costs equal to rounding."""
     from laegd.graphs.dataset import Recipe, generate

@@ -14,6 +14,7 @@ import pytest
 
 import laegd.training.loop as loop
 import laegd.training.step as step_module
+from laegd.diffusion.ddim import SamplerConfig
 from laegd.training.checkpoint import Checkpoints
 from laegd.training.loop import batch_indices, train
 from laegd.training.parallel import check_batch_size
@@ -178,6 +179,7 @@ def test_one_instance_is_learnt_by_heart(tiny, tmp_path):
     recipe = Recipe("gs2_gu4_au2", 1, seed=1)
     config = tiny(steps=400, batch_size=32, learning_rate=3e-3, validate_every=400, log_every=400)
     config = replace(config, data=replace(config.data, train=(recipe,)), model=replace(config.model, hidden=32))
+    config = replace(config, sampler=SamplerConfig())
     train(config, tmp_path / "run", tmp_path / "data")
     data = Dataset.open(loop.data_folder(tmp_path / "data", recipe)).read_all()
     network = load(tmp_path / "run", num_samples=1)
