@@ -16,7 +16,7 @@ from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, TruncatedNormal, draw
 from laegd.scenario.scenario import Scenario
 
-REFERENCES = sorted((Path(__file__).parent / "data" / "reference").glob("*.json"))
+REFERENCES = sorted((Path(__file__).parent.parent / "data" / "reference").glob("*.json"))
 OPTIMAL, MODEL, POLISH = DecodeConfig(), DecodeConfig(allocation="model"), DecodeConfig(polish_rounds=4, polish_top=3)
 NUM_INSTANCES, NUM_SAMPLES = 24, 4  # in most tests, so that they share compiled programs
 every_setting = pytest.mark.parametrize("settings", [OPTIMAL, MODEL, POLISH], ids=["optimal", "model", "polish"])
