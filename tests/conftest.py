@@ -25,6 +25,14 @@ from jaxtyping import install_import_hook
 install_import_hook("laegd", "beartype.beartype")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_lines_of_progress():
+    """Keeps a slow machine's progress out of standard error, which tests compare."""
+    import laegd.cli.console
+
+    laegd.cli.console.SECONDS_BETWEEN_LINES = float("inf")
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
     """Where the data sets lie; made once."""

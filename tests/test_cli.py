@@ -521,9 +521,16 @@ def test_full_disk_stops_training_before_the_checkpoint_is_begun(cli, tiny_toml,
     assert cli(*command)[0] == 0
 
 
+# A test run in the background ignores Ctrl-C, and so would its children; progress of a slow machine is no error.
+AS_IN_A_TERMINAL = """
+import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
+import laegd.cli.console; laegd.cli.console.SECONDS_BETWEEN_LINES = float("inf")
+"""
+
+
 def laegd(*arguments, before="", **options):
     """Starts a command in a process of its own, after some Python."""
-    code = f"{before}\nfrom laegd.cli import main; main()"
+    code = f"{AS_IN_A_TERMINAL}\n{before}\nfrom laegd.cli import main; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
