@@ -38,7 +38,7 @@ class Sampling:
     seed: int = 0
     """Seed of the samples."""
 
-    def applied_to(self, base: "PlanConfig", certify: bool) -> "PlanConfig":
+    def applied_to(self, base: "PlanConfig") -> "PlanConfig":
         """Returns the run's settings with what was given in their place."""
         sampler = base.sampler if self.steps is None else replace(base.sampler, num_steps=self.steps)
         decode = base.decode
@@ -47,15 +47,13 @@ class Sampling:
         if self.polish is not None:
             decode = replace(decode, polish_rounds=self.polish)
         num_samples = base.num_samples if self.samples is None else self.samples
-        return replace(base, num_samples=num_samples, sampler=sampler, decode=decode, seed=self.seed, certify=certify)
+        return replace(base, num_samples=num_samples, sampler=sampler, decode=decode, seed=self.seed, certify=False)
 
 
 AS_TRAINED = Sampling()
 
 
-def make_solvers(
-    names: Sequence[str], sampling: Sampling, time_limit_s: float | None, certify: bool = False
-) -> "list[Solver]":
+def make_solvers(names: Sequence[str], sampling: Sampling, time_limit_s: float | None) -> "list[Solver]":
     """Builds the named solvers; a network is loaded once."""
     from laegd.solvers.exact import ExactSolver
     from laegd.solvers.mcmf import MCMFSolver
@@ -70,15 +68,15 @@ def make_solvers(
     if "gadsg" in names and sampling.checkpoint is None:
         raise ValueError("--checkpoint: Expected a run folder for method gadsg, got none. Train one first.")
     exact = ExactSolver(time_limit_s=time_limit_s)
-    sampled = _sampled_solvers(sampling, certify) if {"gadsg", "random-belief"} & set(names) else {}
+    sampled = _sampled_solvers(sampling) if {"gadsg", "random-belief"} & set(names) else {}
     return [{"exact": exact, "mcmf": MCMFSolver(), **sampled}[name] for name in names]
 
 
-def _sampled_solvers(sampling: Sampling, certify: bool) -> "dict[str, GADSG]":
+def _sampled_solvers(sampling: Sampling) -> "dict[str, GADSG]":
     from laegd.evaluation.gadsg import PlanConfig, load, random_belief
 
     network = load(sampling.checkpoint) if sampling.checkpoint is not None else None
-    settings = sampling.applied_to(network.settings if network else PlanConfig(), certify)
+    settings = sampling.applied_to(network.settings if network else PlanConfig())
     solvers = {"random-belief": random_belief(settings)}
     if network is not None:
         solvers["gadsg"] = replace(network, settings=settings)

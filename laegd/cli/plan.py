@@ -48,7 +48,7 @@ def solve(
         require_writable(target)
     if pictures:
         require_matplotlib()
-    (solver,) = make_solvers([method], sampling, time_limit_s, certify=True)
+    (solver,) = make_solvers([method], sampling, time_limit_s)
     failures = []
     plans = solver.solve(instances)
     for position, (path, instance, plan) in enumerate(zip(scenarios, instances, plans, strict=True)):
