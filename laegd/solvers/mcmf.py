@@ -20,11 +20,11 @@ from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
 from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
+from laegd.solvers.local_search import improve
 
 _CAPACITY = 1.0 + SHARE_TOLERANCE
 _UNITS = 10**9  # costs are rounded to this part of the largest: the network simplex is exact on integers only
 _WEIGHT_SPREAD = 0.7  # of ln(weight); around 1, where the surcharge is that of tasks of average size
-_CANDIDATE_NUMBERS = 2_000_000  # held at a time by the local search
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class MCMFSolver:
             candidates = {key: improve(costs, server) for key, server in candidates.items()}
         best = min(candidates.values(), key=lambda server: _cost(costs, server).item())
         return make_plan(instance, best, self.name, seconds=time.perf_counter() - start)
+
+
+MCMF_SEARCH = MCMFSolver(num_weights=32, local_search=True, name="mcmf-search")
+"""The reference in the style of the test labels of [1]: many weights, each flow's plan searched; docs/baselines.md."""
 
 
 def _guess(
@@ -158,32 +162,3 @@ def repair(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "us
             kept[u] = s
             room[s] -= costs.min_share[u, s]
     return kept
-
-
-def improve(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "user"]:
-    """Applies the best move or swap of users until none lowers the cost; exact shares throughout."""
-    best = float(_cost(costs, server))
-    while True:
-        neighbours = _neighbours(costs, server)
-        step = max(1, _CANDIDATE_NUMBERS // max(1, costs.usable.size))
-        found = [_cost(costs, neighbours[i : i + step]) for i in range(0, len(neighbours), step)]
-        cost = np.concatenate(found) if found else np.array([np.inf])
-        # Rounding must not make two plans of equal cost alternate.
-        if not cost.min() < best * (1 - 1e-12):
-            return server
-        server, best = neighbours[cost.argmin()], float(cost.min())
-
-
-def _neighbours(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "neighbour user"]:
-    """Returns the assignments one move or one swap away, on usable pairs only."""
-    allowed = np.concatenate([costs.usable, costs.local_allowed[:, None]], axis=1)  # the last column, -1, is LOCAL
-    moves = [(u, s if s < costs.usable.shape[1] else LOCAL) for u, s in np.argwhere(allowed) if s != server[u]]
-    moved = np.tile(server, (len(moves), 1))
-    for row, (u, s) in enumerate(moves):
-        moved[row, u] = s
-    first, second = np.triu_indices(len(server), 1)
-    fits = (server[first] != server[second]) & allowed[first, server[second]] & allowed[second, server[first]]
-    first, second = first[fits], second[fits]
-    swapped, rows = np.tile(server, (len(first), 1)), np.arange(len(first))
-    swapped[rows, first], swapped[rows, second] = server[second], server[first]
-    return np.concatenate([moved, swapped])

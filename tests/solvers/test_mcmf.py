@@ -15,7 +15,7 @@ from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import is_feasible, plan_cost, violations
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Scenario
-from laegd.solvers.mcmf import MCMFSolver, flow, improve, most_users, repair
+from laegd.solvers.mcmf import MCMF_SEARCH, MCMFSolver, flow, improve, most_users, repair
 
 REFERENCE = sorted((Path(__file__).parents[1] / "data" / "reference").glob("*.json"))
 
@@ -81,6 +81,15 @@ def test_local_search_is_never_worse():
     for instance in drawn("gs3_gu7_au5", 6, 2):
         plain, searched = (MCMFSolver(local_search=search).solve([instance])[0].cost for search in (False, True))
         assert searched <= plain or plain == searched == np.inf
+
+
+def test_the_searched_reference_is_between_the_label_and_the_optimum():
+    """On small reference cases; its name keeps it apart from the label."""
+    assert MCMF_SEARCH.name == "mcmf-search" and MCMF_SEARCH.local_search
+    for instance, optimum in map(reference, REFERENCE[:4]):
+        label, searched = MCMFSolver().solve([instance])[0], MCMF_SEARCH.solve([instance])[0]
+        assert violations(instance, searched) == [] and searched.method == "mcmf-search"
+        assert optimum * (1 - 1e-9) <= searched.cost <= label.cost
 
 
 @settings(max_examples=15, deadline=None)

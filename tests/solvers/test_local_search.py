@@ -1,0 +1,66 @@
+"""Local search: where it ends no single change helps, and what it thinks that a change costs is what it costs."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from laegd.problem.allocation import optimal_shares
+from laegd.problem.feasibility import pack
+from laegd.problem.instance import LOCAL, Instance
+from laegd.problem.objective import is_feasible, plan_cost
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.solvers.local_search import improve
+
+
+def drawn(scale: str, count: int, seed: int, **config) -> list[Instance]:
+    batch = draw(ScenarioConfig(**config), Scale.parse(scale), count, np.random.default_rng(seed))
+    instances = [Instance.from_scenario(batch.scenario(i)) for i in range(count)]
+    return [instance for instance in instances if pack(instance.costs) is not None]
+
+
+def cost_of(instance: Instance, server: np.ndarray) -> float:
+    share = optimal_shares(instance.costs, server)
+    return float(plan_cost(instance.costs, server, share)) if is_feasible(instance.costs, server, share) else np.inf
+
+
+def neighbours(instance: Instance, server: np.ndarray) -> list[np.ndarray]:
+    """Every assignment one move or one swap away, one after the other."""
+    usable, home = instance.costs.usable, instance.costs.local_allowed
+    options = [[*np.flatnonzero(usable[u]), *([LOCAL] if home[u] else [])] for u in range(len(server))]
+    found = []
+    for u, places in enumerate(options):
+        found += [np.where(np.arange(len(server)) == u, place, server) for place in places if place != server[u]]
+    for u, v in combinations(range(len(server)), 2):
+        if server[u] != server[v] and server[v] in options[u] and server[u] in options[v]:
+            other = server.copy()
+            other[[u, v]] = server[[v, u]]
+            found.append(other)
+    return found
+
+
+@pytest.mark.parametrize("scale", ["gs2_gu4_au2", "gs3_gu7_au5", "gs6_gu14_au10"])
+def test_no_move_and_no_swap_improves_the_end(scale):
+    """Where the search ends, no neighbour of the plan is cheaper, priced as whole plans; and it ends no higher."""
+    for instance in drawn(scale, 6, 3):
+        start = pack(instance.costs)
+        end = improve(instance.costs, start)
+        best = cost_of(instance, end)
+        assert best <= cost_of(instance, start) * (1 + 1e-12)
+        assert min(cost_of(instance, other) for other in neighbours(instance, end)) >= best * (1 - 1e-9)
+
+
+def test_the_first_step_is_the_best_one():
+    """Stopped by hand after one change, the search has made the cheapest of all moves and swaps."""
+    checked = 0
+    for instance in drawn("gs3_gu7_au5", 8, 4):
+        start = pack(instance.costs)
+        path = [start]
+        improve(instance.costs, start)  # leaves its argument alone
+        np.testing.assert_array_equal(start, path[0])
+        around = neighbours(instance, start)
+        cheapest = min(cost_of(instance, other) for other in around)
+        if cheapest < cost_of(instance, start):
+            assert cost_of(instance, improve(instance.costs, start)) <= cheapest * (1 + 1e-12)
+            checked += 1
+    assert checked > 3
