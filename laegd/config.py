@@ -8,7 +8,7 @@ import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -83,6 +83,28 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class GRLOConfig:
+    """Settings of the actor-critic's loss; used where `learner` is "grlo"."""
+
+    num_actions: int = 8
+    """Actions drawn per instance and step."""
+    policy_weight: float = 1.0
+    """Weight of the policy gradient."""
+    imitation_weight: float = 1.0
+    """Weight of the cross entropy to the best plan that exploration found; 0: a plain actor-critic."""
+    value_weight: float = 0.5
+    """Weight of the critic's squared error."""
+    entropy_weight: float = 0.01
+    """Weight of the bonus for an undecided actor."""
+
+    def __post_init__(self) -> None:
+        require(self.num_actions >= 1, "grlo.num_actions", "at least 1", self.num_actions, "Use 8.")
+        for name in ("policy_weight", "imitation_weight", "value_weight", "entropy_weight"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), f"grlo.{name}", "a finite number, at least 0", value, "Use 0 for none.")
+
+
+@dataclass(frozen=True)
 class ExperimentConfig:
     """All settings of a run."""
 
@@ -98,6 +120,23 @@ class ExperimentConfig:
     """Training and validation sets."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The training loop."""
+    learner: Literal["diffusion", "grlo"] = "diffusion"
+    """What learns on the graphs: a denoiser, or GRLO's actor and critic, which read no settings of diffusion."""
+    grlo: GRLOConfig = field(default_factory=GRLOConfig)
+    """GRLO's loss."""
+
+    def __post_init__(self) -> None:
+        own_shares = self.learner == "grlo" and self.decode.allocation == "model"
+        require(not own_shares, "decode.allocation", "'optimal' with learner 'grlo'", "model", "Its actor has none.")
+
+    @property
+    def method(self) -> str:
+        """The name that plans of a run with these settings carry."""
+        if self.learner == "grlo":
+            return "grlo"
+        if self.model.encoder == "convolution":
+            return "gdsg" if self.model.directed else "gdsg-both"
+        return "gadsg-directed" if self.model.directed else "gadsg"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the resolved settings as JSON values."""
@@ -118,7 +157,7 @@ def _convert(values: dict[str, Any], settings: type[Settings]) -> Settings:
 
 
 def _check_keys(value: Any, annotation: Any, path: str) -> None:
-    """Raises at the first key that no settings class has; lists the known ones."""
+    """Raises at the first key that no settings class has, or choice that a key has not; lists the known ones."""
     if isinstance(value, (list, tuple)):
         for position, item in enumerate(value):
             _check_keys(item, (typing.get_args(annotation) or (None,))[0], f"{path}[{position}]")
@@ -128,6 +167,9 @@ def _check_keys(value: Any, annotation: Any, path: str) -> None:
     for key, item in value.items():
         name = f"{path}.{key}".lstrip(".")
         require(key in hints, name, f"one of {', '.join(hints)}", key, "Correct the key's spelling.")
+        if typing.get_origin(hints[key]) is typing.Literal:
+            known = typing.get_args(hints[key])
+            require(item in known, name, f"one of {', '.join(known)}", item, "Correct it.")
         _check_keys(item, hints[key], name)
 
 

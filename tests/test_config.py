@@ -50,7 +50,12 @@ BAD = [
     ("[training]\nema_decay = 1.0", "training.ema_decay: Expected 0 <= decay < 1, got 1.0", "ema"),
     ("[model]\nhidden = 30", "hidden: Expected an even multiple of num_heads = 4, got 30", "hidden"),
     ("[diffusion]\nnum_steps = 1", "Expected a schedule that ends in noise", "schedule that keeps a signal"),
-    ('[diffusion]\nschedule = "square"', "Invalid enum value 'square'", "unknown schedule"),
+    (
+        '[diffusion]\nschedule = "square"',
+        "diffusion.schedule: Expected one of linear, cosine, got 'square'",
+        "unknown schedule",
+    ),
+    ('learner = "dqn"', "learner: Expected one of diffusion, grlo, got 'dqn'", "unknown learner"),
     ("[decode]\nthresholds = []", "thresholds: Expected one or more numbers", "no thresholds"),
     (
         '[[data.train]]\nscale = "3x12"\ncount = 1\nseed = 1',

@@ -25,7 +25,7 @@ from laegd.decoding.candidates import (
     problem_of,
     projected_shares,
 )
-from laegd.decoding.polish import Candidates, polished, priced
+from laegd.decoding.polish import Candidates, cheapest, polished, priced
 from laegd.problem.instance import LOCAL
 from laegd.scenario.scenario import require
 
@@ -193,9 +193,14 @@ def decode(
         plans = Candidates(server, share, cost_of(at, share, edges))
     else:
         plans = priced(server, edges)
+    return best_plan(plans, edges, settings)
+
+
+def best_plan(plans: Candidates, edges: Edges, settings: DecodeConfig) -> Decoded:
+    """Returns the cheapest feasible plan of each instance, polished where that is asked for."""
     if settings.polish_rounds > 0:
-        plans = polished(_cheapest(plans, settings.polish_top), edges, settings.polish_rounds)
-    best = _cheapest(plans, 1)
+        plans = polished(cheapest(plans, settings.polish_top), edges, settings.polish_rounds)
+    best = cheapest(plans, 1)
     feasible = jnp.isfinite(best.cost[0])
     server = jnp.where(feasible, best.server[:, 0], LOCAL)
     return Decoded(server.T, jnp.where(feasible, best.share[:, 0], 0.0).T, best.cost[0], feasible)
@@ -207,10 +212,3 @@ def _all_local(problem: Problem) -> Decoded:
     cost = jnp.where(feasible, problem.local_cost.sum(1), jnp.inf)
     server = jnp.full(problem.local_cost.shape, LOCAL, dtype=jnp.int32)
     return Decoded(server, jnp.zeros_like(problem.local_cost), cost, feasible)
-
-
-def _cheapest(plans: Candidates, num: int) -> Candidates:
-    """The cheapest candidates of each instance, cheapest first."""
-    order = jnp.argsort(plans.cost, axis=0)[:num] if num > 1 else jnp.argmin(plans.cost, axis=0)[None]
-    server, share = (jnp.take_along_axis(values, order[None], axis=1) for values in plans[:2])
-    return Candidates(server, share, jnp.take_along_axis(plans.cost, order, axis=0))

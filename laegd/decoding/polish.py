@@ -48,6 +48,13 @@ def polish(
     return jnp.moveaxis(polished(plans, edges, rounds).server, (0, 1, 2), (2, 1, 0))
 
 
+def cheapest(plans: Candidates, num: int) -> Candidates:
+    """Returns the cheapest candidates of each instance, cheapest first."""
+    order = jnp.argsort(plans.cost, axis=0)[:num] if num > 1 else jnp.argmin(plans.cost, axis=0)[None]
+    server, share = (jnp.take_along_axis(values, order[None], axis=1) for values in plans[:2])
+    return Candidates(server, share, jnp.take_along_axis(plans.cost, order, axis=0))
+
+
 def priced(server: Int[Array, "user cand batch"], edges: Edges) -> Candidates:
     """Assignments with their best shares and cost."""
     at = one_hot(server, edges.min_share.shape[1], axis=1)

@@ -1,11 +1,12 @@
-"""The denoising network: embeddings, attention layers, and two heads per edge.
+"""The denoising network: embeddings, rounds of messages, and two heads per edge.
 
 Source: [1] GADSG, Sec. IV-B; equation numbers refer to [1]. It sees a noisy plan on a graph and says, per edge, whether
 the clean plan offloads there (two logits) and which noise its share carries. The diffusion time enters on the edge path
-only.
+only. With the gated convolution for attention it is the network of GDSG.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
 from laegd.graphs.encode import EXISTS, GraphBatch
-from laegd.models.gat import DenseWiring, GraphAttentionLayer, GraphState, SparseWiring, Wiring
+from laegd.models.gat import GraphAttentionLayer
+from laegd.models.gcn import GatedConvolutionLayer
+from laegd.models.wiring import DenseWiring, GraphState, SparseWiring, Wiring
 
 TIME_PERIODS = 10_000.0
 """Longest period of the time's sinusoidal features, in diffusion steps, over 2 pi; as in the transformer."""
@@ -34,8 +37,15 @@ class ModelConfig:
     """Users listen to servers only, as [1] prints; by default servers listen to users too."""
     gated_sum: bool = True
     """Adds a gated sum beside the attention average."""
+    encoder: Literal["attention", "convolution"] = "attention"
+    """GADSG's layer, or GDSG's."""
+    aggregation: Literal["sum", "mean", "max"] = "sum"
+    """How a convolution joins the messages to a node; attention has its own way."""
 
     def __post_init__(self) -> None:
+        for name, known in (("encoder", ("attention", "convolution")), ("aggregation", ("sum", "mean", "max"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: Expected one of {', '.join(known)}, got {getattr(self, name)!r}.")
         for name in ("hidden", "num_layers", "num_heads"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -45,6 +55,44 @@ class ModelConfig:
             raise ValueError(
                 f"hidden: Expected an even multiple of num_heads = {self.num_heads}, got {self.hidden}. Use {near}."
             )
+
+
+class GraphEncoder(nn.Module):
+    """Hidden states of users, servers and edges after all rounds of messages."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        edge_inputs: Float[Array, "*edge k"] | None,
+        time: Float[Array, "*time feat"],
+        graph: GraphBatch | jraph.GraphsTuple,
+    ) -> tuple[Wiring, GraphState]:
+        """Embeds the graph, with further inputs per edge if there are any, and passes messages.
+
+        Args:
+            edge_inputs: what stands on the edges beside the graph's own features.
+            time: hidden state of the diffusion time; broadcasts over edges.
+            graph: the encoded instances; of one scale, or a GraphsTuple, padded or not.
+        """
+        config, hidden = self.config, self.config.hidden
+        wiring, users, servers, features = _parts(graph)
+        if edge_inputs is not None:
+            features = jnp.concatenate([features, edge_inputs.astype(features.dtype)], axis=-1)
+        state = GraphState(
+            users=nn.Dense(hidden, name="embed_user")(users),
+            servers=nn.Dense(hidden, name="embed_server")(servers),
+            edges=nn.Dense(hidden, name="embed_edge")(features),
+        )
+        for number in range(config.num_layers):
+            name = f"layer_{number}"
+            if config.encoder == "attention":
+                layer = GraphAttentionLayer(config.num_heads, config.directed, config.gated_sum, name=name)
+            else:
+                layer = GatedConvolutionLayer(config.aggregation, config.directed, name=name)
+            state = layer(state, time, wiring)
+        return wiring, state
 
 
 class Denoiser(nn.Module):
@@ -68,20 +116,10 @@ class Denoiser(nn.Module):
             t: diffusion time in steps; broadcasts over edges: [batch, 1, 1] or [1, 1, 1], [edge] or [1].
             graph: the encoded instances; of one scale, or a GraphsTuple, padded or not.
         """
-        wiring, users, servers, features = _parts(graph)
         hidden = self.config.hidden
         time = nn.relu(nn.Dense(hidden, name="embed_time")(_time_features(t, hidden)))
-        plan = jnp.stack([2.0 * xt - 1.0, yt], axis=-1).astype(features.dtype)
-        state = GraphState(
-            users=nn.Dense(hidden, name="embed_user")(users),
-            servers=nn.Dense(hidden, name="embed_server")(servers),
-            edges=nn.Dense(hidden, name="embed_edge")(jnp.concatenate([features, plan], axis=-1)),
-        )
-        for layer in range(self.config.num_layers):
-            attention = GraphAttentionLayer(
-                self.config.num_heads, self.config.directed, self.config.gated_sum, name=f"layer_{layer}"
-            )
-            state = attention(state, time, wiring)
+        plan = jnp.stack([2.0 * xt - 1.0, yt], axis=-1)
+        wiring, state = GraphEncoder(self.config, name="encoder")(plan, time, graph)
         out = nn.Dense(hidden, name="head_edge")(nn.LayerNorm(name="head_norm")(state.edges))
         out = out + wiring.from_users(nn.Dense(hidden, use_bias=False, name="head_user")(state.users))
         out = out + wiring.from_servers(nn.Dense(hidden, use_bias=False, name="head_server")(state.servers))

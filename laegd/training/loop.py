@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from laegd.config import ExperimentConfig, TrainingConfig
-from laegd.decoding.decode import problem_of
+from laegd.decoding.decode import Problem, problem_of
 from laegd.graphs.dataset import Dataset, Labelled, Recipe, generate
 from laegd.graphs.encode import GraphBatch, Normalisation, encode
 from laegd.scenario.files import write_atomically
@@ -27,8 +27,7 @@ from laegd.training.step import (
     TrainBatch,
     create_state,
     labels_to_edges,
-    make_decoder,
-    make_sampler,
+    make_planner,
     make_train_step,
 )
 
@@ -61,6 +60,7 @@ class EncodedSet(NamedTuple):
     """A training set as the network reads it; NumPy arrays with a leading axis, instance."""
 
     graph: GraphBatch
+    problem: Problem
     offload: np.ndarray
     share: np.ndarray
 
@@ -91,7 +91,9 @@ def ensure_data(recipe: Recipe, root: Path, report: Report) -> Dataset:
 def encode_set(data: Labelled, normalisation: Normalisation) -> EncodedSet:
     """Encodes a labelled set."""
     num_servers = data.instances.costs.covered.shape[-1]
-    return EncodedSet(encode(data.instances, normalisation), *labels_to_edges(data.server, data.share, num_servers))
+    problem = jax.device_get(problem_of(data.instances.costs))
+    labels = labels_to_edges(data.server, data.share, num_servers)
+    return EncodedSet(encode(data.instances, normalisation), problem, *labels)
 
 
 def batch_indices(config: TrainingConfig, sizes: list[int], step: int) -> tuple[int, Int[np.ndarray, "batch"]]:
@@ -111,7 +113,7 @@ def batch_indices(config: TrainingConfig, sizes: list[int], step: int) -> tuple[
 def make_batch(encoded: EncodedSet, indices: Int[np.ndarray, "batch"]) -> TrainBatch:
     """Picks a batch out of a set."""
     picked = jax.tree.map(lambda x: x[indices], encoded)
-    return TrainBatch(picked.graph, picked.offload, picked.share, np.arange(len(indices), dtype=np.int32))
+    return TrainBatch(*picked, position=np.arange(len(indices), dtype=np.int32))
 
 
 def make_validation(
@@ -119,8 +121,7 @@ def make_validation(
 ) -> Callable[[Any], tuple[float, float]]:
     """Returns params -> (mean cost ratio to the labels over feasible plans, infeasible share)."""
     num_devices = jax.local_device_count()
-    draw = make_sampler(config.model, config.diffusion, config.sampler, config.training.validation_samples)
-    decode = make_decoder(config.decode)
+    draw, decode = make_planner(config, config.sampler, config.decode, config.training.validation_samples)
     inputs = []
     for data in sets:
         numbers = np.arange(len(data), dtype=np.int32)
@@ -174,7 +175,9 @@ def _require_same_settings(checkpoints: Checkpoints, config: ExperimentConfig, w
     last = checkpoints.last_step()
     if last is None:
         return
-    different = _differences(json.loads(json.dumps(config.to_dict())), checkpoints.read_meta(last)["config"])
+    # Settings that are younger than the run have their defaults there.
+    theirs = ExperimentConfig.from_dict(checkpoints.read_meta(last)["config"])
+    different = _differences(config.to_dict(), theirs.to_dict())
     if different:
         what = "another architecture" if different[0].startswith("model") else "other settings"
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One training step and one planning step, where network, diffusion and decoding meet."""
+"""One training step and one planning step, where network, diffusion or actions, and decoding meet."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,11 +13,14 @@ from jaxtyping import Array, Float, Int, UInt
 
 from laegd.config import ExperimentConfig, TrainingConfig
 from laegd.decoding.decode import DecodeConfig, Decoded, Problem, decode
+from laegd.decoding.explore import Actions, decode_actions
 from laegd.diffusion.ddim import SamplerConfig, sample
-from laegd.diffusion.loss import DenoiseFn, LossSums, joint_loss
+from laegd.diffusion.loss import DenoiseFn, joint_loss
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
 from laegd.graphs.encode import GraphBatch
+from laegd.models.actor_critic import ActorCritic
 from laegd.models.denoiser import Denoiser, ModelConfig
+from laegd.training.grlo import ActorCriticSums, act, actor_critic_loss
 from laegd.training.parallel import AXIS, example_keys, over_devices
 
 
@@ -31,9 +34,10 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class TrainBatch(NamedTuple):
-    """Graphs and their labels; NumPy arrays on the host, JAX arrays inside a step."""
+    """Graphs, their problems and labels; NumPy arrays on the host, JAX arrays inside a step."""
 
     graph: GraphBatch
+    problem: Problem
     offload: Float[Any, "batch user server"]  # 0/1
     share: Float[Any, "batch user server"]  # in [0, 1]
     position: Int[Any, "batch"]  # of the example in the whole batch, over all devices
@@ -46,6 +50,30 @@ class Metrics(NamedTuple):
     cross_entropy: Float[Array, ""]
     squared_error: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+
+
+class ActorCriticMetrics(NamedTuple):
+    """Means over the instances of a batch."""
+
+    loss: Float[Array, ""]
+    policy: Float[Array, ""]
+    imitation: Float[Array, ""]
+    value: Float[Array, ""]
+    entropy: Float[Array, ""]
+    reward: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+
+
+class Losses(NamedTuple):
+    """Sums of a batch, or of a device's part of it."""
+
+    total: Float[Array, ""]
+    parts: tuple[Float[Array, ""], ...] | ActorCriticSums
+    count: Float[Array, ""]  # of edges or instances, by which sums become means
+
+
+LossFn = Callable[[Any, TrainBatch, Array], Losses]
+"""(parameters, batch, one key per example) -> sums."""
 
 
 def denoise_fn(model: Denoiser, params: Any) -> DenoiseFn:
@@ -72,39 +100,72 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
 def create_state(config: ExperimentConfig, graph: GraphBatch) -> TrainState:
     """Initialises parameters and optimiser; `graph` is any batch of the kind that the network will read."""
-    edges = jnp.zeros(graph.edge_mask.shape)
-    t = jnp.ones((len(graph.edge_mask), 1, 1))
-    init = jax.jit(Denoiser(config.model).init)
-    params = init(jax.random.PRNGKey(config.training.seed), edges, edges, t, graph)["params"]
+    key = jax.random.PRNGKey(config.training.seed)
+    if config.learner == "grlo":
+        params = jax.jit(ActorCritic(config.model).init)(key, graph)["params"]
+    else:
+        edges = jnp.zeros(graph.edge_mask.shape)
+        t = jnp.ones((len(graph.edge_mask), 1, 1))
+        params = jax.jit(Denoiser(config.model).init)(key, edges, edges, t, graph)["params"]
     optimizer = make_optimizer(config.training)
     return TrainState(jnp.zeros((), jnp.int32), params, params, jax.jit(optimizer.init)(params))
 
 
-def make_train_step(config: ExperimentConfig) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
-    """Returns the step over all local devices: (state, batch [device, ...]) -> (state, metrics)."""
+def _denoising_loss(config: ExperimentConfig) -> LossFn:
     model, schedule = Denoiser(config.model), make_schedule(config.diffusion)
+
+    def losses(params: Any, batch: TrainBatch, keys: Array) -> Losses:
+        denoise, mask = denoise_fn(model, params), jnp.asarray(batch.graph.edge_mask)
+        sums = joint_loss(denoise, keys, batch.graph, batch.offload, batch.share, mask, schedule)
+        total = sums.cross_entropy + sums.squared_error  # Eq. 47
+        return Losses(total, (sums.cross_entropy, sums.squared_error), sums.num_edges)
+
+    return losses
+
+
+def _actor_critic_loss(config: ExperimentConfig) -> LossFn:
+    model = ActorCritic(config.model)
+
+    def losses(params: Any, batch: TrainBatch, keys: Array) -> Losses:
+        total, sums = actor_critic_loss(model, params, keys, batch.graph, batch.problem, config.grlo)
+        return Losses(total, sums, jnp.float32(len(keys)))
+
+    return losses
+
+
+_LEARNERS: dict[str, tuple[Callable[[ExperimentConfig], LossFn], Callable[..., Metrics | ActorCriticMetrics]]] = {
+    "diffusion": (_denoising_loss, Metrics),
+    "grlo": (_actor_critic_loss, ActorCriticMetrics),
+}
+
+
+def make_train_step(
+    config: ExperimentConfig,
+) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics | ActorCriticMetrics]]:
+    """Returns the step over all local devices: (state, batch [device, ...]) -> (state, metrics)."""
+    make_losses, metrics_of = _LEARNERS[config.learner]
+    losses = make_losses(config)
     optimizer = make_optimizer(config.training)
     seed_key = jax.random.PRNGKey(config.training.seed + 1)  # + 1: not the key of the parameters
 
-    def loss_sum(params: Any, batch: TrainBatch, keys: Array) -> tuple[Array, LossSums]:
-        denoise, mask = denoise_fn(model, params), jnp.asarray(batch.graph.edge_mask)
-        sums = joint_loss(denoise, keys, batch.graph, batch.offload, batch.share, mask, schedule)
-        return sums.cross_entropy + sums.squared_error, sums  # Eq. 47
+    def loss_sum(params: Any, batch: TrainBatch, keys: Array) -> tuple[Array, Losses]:
+        sums = losses(params, batch, keys)
+        return sums.total, sums
 
-    def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics | ActorCriticMetrics]:
         keys = example_keys(jax.random.fold_in(seed_key, state.step), batch.position)
         gradients, sums = jax.grad(loss_sum, has_aux=True)(state.params, batch, keys)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)
-        # Sums over all devices divided by all real edges: the mean of the whole batch, however it is split.
-        num_edges = jnp.maximum(sums.num_edges, 1.0)
-        gradients = jax.tree.map(lambda g: g / num_edges, gradients)
+        # Sums over all devices divided by all edges or instances: the mean of the whole batch, however it is split.
+        count = jnp.maximum(sums.count, 1.0)
+        gradients = jax.tree.map(lambda g: g / count, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         # The average starts short, so that early plans are not made with the initial parameters.
         decay = jnp.minimum(config.training.ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema = jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, state.ema_params, params)
-        cross_entropy, squared_error = sums.cross_entropy / num_edges, sums.squared_error / num_edges
-        metrics = Metrics(cross_entropy + squared_error, cross_entropy, squared_error, optax.global_norm(gradients))
+        parts = (part / count for part in sums.parts)
+        metrics = metrics_of(sums.total / count, *parts, optax.global_norm(gradients))
         return TrainState(state.step + 1, params, ema, opt_state), metrics
 
     return over_devices(step, reduced=True)
@@ -173,6 +234,41 @@ def make_decoder(decode_config: DecodeConfig) -> Callable[[None, tuple[Belief, P
         return decode(belief.offload, belief.share, problem, decode_config)
 
     return over_devices(best, reduced=False)
+
+
+@lru_cache
+def make_actor(model_config: ModelConfig, num_samples: int) -> Callable[[tuple[Any, Any], PlanInput], Actions]:
+    """Returns ((params, seed), instances [device, batch]) -> starts of exploration, over all local devices."""
+    model = ActorCritic(model_config)
+
+    def draw(replicated: tuple[Any, Array], batch: PlanInput) -> Actions:
+        params, seed = replicated
+        return act(model, params, sample_keys(seed, batch.number, num_samples), batch.graph, batch.problem)
+
+    return over_devices(draw, reduced=False)
+
+
+@lru_cache
+def make_explorer(decode_config: DecodeConfig) -> Callable[[None, tuple[Actions, Problem]], Decoded]:
+    """Returns (None, (actions, problems) [device, batch]) -> best plans, over all local devices."""
+
+    def best(_: None, batch: tuple[Actions, Problem]) -> Decoded:
+        actions, problem = batch
+        return decode_actions(actions, problem, decode_config)
+
+    return over_devices(best, reduced=False)
+
+
+def make_planner(
+    config: ExperimentConfig, sampler: SamplerConfig, decode_config: DecodeConfig, num_samples: int
+) -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
+    """Returns the two programs of planning with a run's network: what it says, and the plans made of that.
+
+    The same settings give the same, compiled, functions.
+    """
+    if config.learner == "grlo":
+        return make_actor(config.model, num_samples), make_explorer(decode_config)
+    return make_sampler(config.model, config.diffusion, sampler, num_samples), make_decoder(decode_config)
 
 
 def labels_to_edges(

@@ -20,6 +20,9 @@ FAST_COMPILE = {"xla_backend_optimization_level": 0}  # these tests run each pro
 CONFIGS = {
     "default": ModelConfig(hidden=16, num_layers=2, num_heads=4),
     "directed": ModelConfig(hidden=16, num_layers=2, num_heads=1, directed=True, gated_sum=False),
+    "gdsg": ModelConfig(hidden=16, num_layers=2, encoder="convolution", directed=True),
+    "gdsg-both-mean": ModelConfig(hidden=16, num_layers=2, encoder="convolution", aggregation="mean"),
+    "gdsg-both-max": ModelConfig(hidden=16, num_layers=2, encoder="convolution", aggregation="max"),
 }
 
 
