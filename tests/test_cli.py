@@ -92,10 +92,10 @@ def test_evaluate_prints_a_table_and_writes_results(cli, run, data, tmp_path):
     assert "cost / optimum" in out and "12 instances of gs2_gu4_au2" in out
     results = json.loads((tmp_path / "results.json").read_text())
     ratios = {row["method"]: row["mean_ratio"] for row in results["results"]}
-    assert list(ratios) == ["gadsg", "random-belief", "mcmf", "exact"]
+    assert list(ratios) == ["re", "ao", "mcmf", "gadsg", "random-belief", "exact"]
     assert ratios["exact"] == pytest.approx(1) and min(ratios.values()) >= 1 - 1e-9
     assert results["settings"]["gadsg"]["experiment"]["training"]["steps"] == 6
-    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 4 * 12
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 6 * 12
 
 
 def test_solve_writes_one_plan_or_a_folder_of_plans_with_pictures(cli, run, data, scenario, tmp_path):
@@ -149,7 +149,9 @@ def test_import_sites_writes_a_scenario_that_can_be_solved(cli, places, tmp_path
     assert (code, err) == (0, "") and "1 ground servers" in out
 
 
-@pytest.mark.parametrize("command", ["generate", "train", "evaluate", "solve", "export", "import-sites", "demo"])
+@pytest.mark.parametrize(
+    "command", ["generate", "train", "evaluate", "sweep", "solve", "export", "import-sites", "demo"]
+)
 def test_help_is_on_standard_output(cli, command):
     """`laegd COMMAND --help` ends with code 0 and shows what each option takes."""
     code, out, err = cli(command, "--help")
@@ -323,7 +325,10 @@ BAD = {
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "gadsg", "--checkpoint", b.data),
         "Expected a run folder with checkpoints/, got none",
     ),
-    "unknown method": (lambda b: ("solve", b.scenario, "--out", b.out, "--method", "magic"), "'magic'.*--method"),
+    "unknown method": (
+        lambda b: ("solve", b.scenario, "--out", b.out, "--method", "magic"),
+        "--method: Expected one of re, .*, exact@SECONDS, got 'magic'",
+    ),
     "negative time limit": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--time-limit-s", "-1"),
         "time_limit_s: Expected a number above 0, or None, got -1.0",
@@ -423,9 +428,59 @@ BAD = {
         r"manifest\.json: Expected count = 12, as the shards have, got 20",
     ),
     "index": (lambda b: ("export", b.data, "--out", b.out, "--index", 12), "--index: Expected 0 to 11, got 12"),
-    "methods": (lambda b: b.evaluate("--methods", "exact,magic"), "--methods: Expected some of gadsg, .*got 'magic'"),
+    "methods": (lambda b: b.evaluate("--methods", "exact,magic"), "--methods: Expected one of re, .*got 'magic'"),
     "method twice": (lambda b: b.evaluate("--methods", "exact,exact"), "--methods: Expected each method once"),
-    "evaluate without checkpoint": (lambda b: b.evaluate(), "--checkpoint: Expected a run folder for method gadsg"),
+    "time limit without a number": (
+        lambda b: b.evaluate("--methods", "exact@abc"),
+        "--methods: Expected exact@SECONDS with a number above 0, got 'exact@abc'. Write exact@0.1.",
+    ),
+    "time limit below 0": (lambda b: b.evaluate("--methods", "re,exact@-1"), "Expected exact@SECONDS .*'exact@-1'"),
+    "time limit of solve": (
+        lambda b: ("solve", b.scenario, "--out", b.out, "--method", "exact@nan"),
+        "--method: Expected exact@SECONDS .*'exact@nan'",
+    ),
+    "evaluate without checkpoint": (
+        lambda b: b.evaluate("--methods", "gadsg"),
+        "--checkpoint: Expected a run folder for method gadsg, got none",
+    ),
+    "evaluate with a run of another method": (
+        lambda b: b.evaluate("--methods", "gdsg", "--checkpoint", b.run),
+        "--checkpoint: Expected a run folder for method gdsg, got runs of gadsg. Add one.",
+    ),
+    "two runs of one method": (
+        lambda b: b.evaluate("--checkpoint", b.run, b.run),
+        "--checkpoint: Expected one run per method, got .* both gadsg. Compare runs of one method with `laegd sweep`",
+    ),
+    "reference that is not compared": (
+        lambda b: b.evaluate("--methods", "exact", "--reference", "mcmf"),
+        "--reference: Expected .*one of exact, optimum, got 'mcmf'. Add it to --methods",
+    ),
+    "examples": (lambda b: b.evaluate("--examples", -1), "--examples: Expected a number of at least 0, got -1"),
+    "processes": (lambda b: b.evaluate("--workers", 0), "--workers: Expected at least 1 process, got 0"),
+    "sweep without models": (
+        lambda b: ("sweep", "--data", b.data, "--out", b.out),
+        "--checkpoints: Expected at least one run folder, got none",
+    ),
+    "sweep without data": (
+        lambda b: ("sweep", "--checkpoints", b.run, "--out", b.out),
+        "--data: Expected at least one data set, got none",
+    ),
+    "one model twice": (
+        lambda b: ("sweep", "--checkpoints", b.run, b.run, "--data", b.data, "--out", b.out),
+        "--checkpoints: Expected names that differ, got tiny for both .*/tiny and .*/tiny. Rename one",
+    ),
+    "one data set twice": (
+        lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, b.data, "--out", b.out),
+        "--data: Expected names that differ, got gs2_gu4_au2 for both",
+    ),
+    "sweep with a learned method": (
+        lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, "--out", b.out, "--methods", "gadsg"),
+        "--methods: Expected methods without a network, got gadsg",
+    ),
+    "sweep with a reference that is not compared": (
+        lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, "--out", b.out, "--reference", "ao"),
+        "--reference: Expected .* got 'ao'. Add it to --methods",
+    ),
     "results below a file": (
         lambda b: ("evaluate", "--data", b.data, "--methods", "exact", "--out", b.write("file", "") / "r.json"),
         "r.json: Expected a file in a writable folder",
@@ -470,7 +525,7 @@ def test_data_set_without_labels_cannot_be_compared_on(cli, bench):
     cli(*bench.generate())
     code, out, err = cli("evaluate", "--data", bench.out, "--out", bench.path / "r.json", "--methods", "exact")
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert "Expected a data set with labels to compare with, got 'none'. Generate it with --labels exact." in err
+    assert "Expected a data set with labels to compare with, got 'none'. Generate it with --labels exact" in err
 
 
 @pytest.mark.parametrize("method", ["exact", "mcmf", "random-belief"])
@@ -596,8 +651,8 @@ def test_ctrl_c_while_generating_keeps_finished_shards(cli, tmp_path, monkeypatc
     assert made == [0, 1, 1, 2]
 
 
-def test_ctrl_c_while_evaluating_writes_nothing(cli, bench, monkeypatch):
-    """Code 130, one line, no results."""
+def test_ctrl_c_while_evaluating_keeps_what_is_solved(cli, bench, monkeypatch):
+    """Code 130, one line, no results but a journal; the same command goes on, others are told what differs."""
     from laegd.solvers.mcmf import MCMFSolver
 
     def interrupted(self, instances):
@@ -605,8 +660,20 @@ def test_ctrl_c_while_evaluating_writes_nothing(cli, bench, monkeypatch):
 
     monkeypatch.setattr(MCMFSolver, "solve", interrupted)
     before = contents(bench.path)
-    assert cli(*bench.evaluate("--methods", "exact,mcmf")) == (130, "", "laegd: interrupted\n")
+    assert cli(*bench.evaluate("--methods", "mcmf,exact")) == (130, "", "laegd: interrupted\n")
     assert contents(bench.path) == before
+    code, out, err = cli(*bench.evaluate("--methods", "exact,mcmf"))
+    assert (code, out) == (130, "") and err.count("\n") == 1
+    journal = bench.path / "out.partial.jsonl"
+    assert f"stopped with 1 of 2 parts done; they are kept in {journal}, the same command goes on" in err
+    assert contents(bench.path).keys() - before.keys() == {journal}
+    monkeypatch.undo()
+
+    code, out, err = cli(*bench.evaluate("--methods", "exact"))
+    assert (code, out) == (2, "") and "solvers.mcmf is only there. Give the settings of then, name another --out" in err
+    code, out, err = cli(*bench.evaluate("--methods", "exact,mcmf"))
+    assert (code, err) == (0, "") and out.startswith(f"{journal}: goes on with 1 of 2 parts done\n")
+    assert contents(bench.path).keys() - before.keys() == {bench.out, bench.path / "out.csv"}
 
 
 @pytest.mark.slow
@@ -645,10 +712,10 @@ def test_signal_while_training_keeps_a_checkpoint_and_the_command_goes_on(tiny_t
 
 @pytest.mark.slow
 def test_ctrl_c_in_an_evaluation_process_ends_without_a_traceback(data, run, tmp_path):
-    """Sent while networks load, compile or plan: code 130 and one line."""
+    """Sent while networks load, compile or plan: code 130, one line, and nothing but a journal."""
     process = laegd("evaluate", "--checkpoint", run, "--data", data, "--out", tmp_path / "r.json", "--samples", 5)
     time.sleep(6)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
-    assert (process.returncode, out, err) == (130, "", "laegd: interrupted\n")
-    assert not list(tmp_path.iterdir())
+    assert (process.returncode, out) == (130, "") and re.fullmatch("laegd: (interrupted|stopped with .*)\n", err)
+    assert {path.name for path in tmp_path.iterdir()} <= {"r.partial.jsonl"}

@@ -21,13 +21,14 @@ def test_demo_makes_table_results_and_picture(tiny, tmp_path, capsys):
     run_demo(tiny(), Recipe("gs2_gu4_au2", 10, seed=90), tmp_path)
     out, err = capsys.readouterr()
     assert err == ""
-    for word in ("gadsg", "random-belief", "mcmf", "exact", "cost / optimum", "picture: ", "results: "):
+    for word in ("gadsg", "random-belief", "mcmf", "exact", "cost / optimum", "picture: ", "report: "):
         assert word in out
     results = json.loads((tmp_path / "results.json").read_text())["results"]
     assert [row["method"] for row in results] == ["gadsg", "random-belief", "mcmf", "exact"]
     assert all(row["mean_ratio"] >= 1 - 1e-9 and row["infeasible"] == 0 for row in results)
     assert results[-1]["accuracy"] == 1
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert "<table" in (tmp_path / "report.html").read_text()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 4 * 10
 
 

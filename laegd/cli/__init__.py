@@ -15,18 +15,21 @@ from typing import Any, NoReturn
 
 import tyro
 
-from laegd.cli.compare import evaluate
+from laegd.cli.compare import evaluate, sweep
 from laegd.cli.console import EXIT_BAD_INPUT, EXIT_INFEASIBLE, EXIT_INTERRUPTED, Infeasible, Interrupted, tell
 from laegd.cli.data import export, generate, import_sites
 from laegd.cli.learn import demo, train
 from laegd.cli.plan import solve
+from laegd.cli.report import report
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "generate": generate,
     "train": train,
     "evaluate": evaluate,
+    "sweep": sweep,
     "solve": solve,
+    "report": report,
     "export": export,
     "import-sites": import_sites,
 }

@@ -1,57 +1,256 @@
-"""The command that compares methods: `evaluate`."""
+"""Commands that compare: `evaluate`, methods on one data set, and `sweep`, models on many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from laegd.cli.console import progress_bar, show
-from laegd.cli.methods import AS_TRAINED, METHODS, OptionalFloat, Sampling, make_solvers, settings_of
+from laegd.cli.console import Interrupted, progress_bar, say, show
+from laegd.cli.methods import (
+    AS_TRAINED,
+    OptionalFloat,
+    OptionalName,
+    OptionalNames,
+    Sampling,
+    is_model_free,
+    load_network,
+    make_model_free,
+    make_solvers,
+    settings_of,
+    split_names,
+)
 
 if TYPE_CHECKING:
+    from laegd.evaluation.benchmark import RunConfig
+    from laegd.evaluation.journal import Journal
+    from laegd.evaluation.rows import Rows
+    from laegd.evaluation.sweep import Model, TestSet
     from laegd.graphs.dataset import Dataset
     from laegd.problem.instance import Solver
+
+NUM_EXAMPLES = 3  # instances whose plans stand in the results
+
+# Several after one option, or the option several times: `--data A B` and `--data A --data B` are the same.
+_Folders = tuple[tuple[Path, ...], ...]
+Runs = Annotated[UseAppendAction[_Folders], arg(metavar="RUN ...", help_behavior_hint="")]
+SomeRuns = Annotated[UseAppendAction[_Folders], arg(metavar="RUN ...", help_behavior_hint="(required)")]
+SomeData = Annotated[UseAppendAction[_Folders], arg(metavar="DIR ...", help_behavior_hint="(required)")]
 
 
 def evaluate(
     data: Path,
     out: Path,
-    methods: str = ",".join(METHODS),
+    checkpoint: Runs = (),
+    methods: OptionalNames = None,
+    reference: OptionalName = None,
     time_limit_s: OptionalFloat = None,
+    examples: int = NUM_EXAMPLES,
+    workers: int = 1,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
 ) -> None:
-    """Compares methods on a labelled data set; prints a table, writes results and a CSV with a row per instance.
+    """Compares methods on a data set; prints tables, writes results and a CSV with a row per instance.
+
+    What is solved is kept as it comes: after an interruption the same command goes on where it stopped.
 
     Args:
         data: Folder of the data set.
         out: Results, JSON; the CSV stands beside it.
-        methods: Any of gadsg, random-belief, mcmf, exact, separated by commas.
+        checkpoint: Run folders, one per learned method.
+        methods: Any of re, ao, mcmf, mcmf-search, grlo, gdsg, gdsg-both, gadsg, gadsg-directed, random-belief, exact
+            and exact@SECONDS, separated by commas; default: re, ao, mcmf, those of the
+            runs and random-belief, exact.
+        reference: What costs are compared with: optimum or mcmf, as the data are labelled, or one of the methods;
+            default: the labels.
         time_limit_s: Per instance, for exact.
-        sampling: Settings of gadsg and random-belief.
+        examples: Instances whose whole plans are written too, for a report.
+        workers: Processes for re, ao, mcmf and exact; their times suffer where cores are shared.
+        sampling: Settings of learned methods and random-belief.
     """
-    from laegd.evaluation.benchmark import require_labels
+    from laegd.evaluation.benchmark import RunConfig, choose_reference
     from laegd.graphs.dataset import Dataset
 
+    settings = RunConfig(examples, workers)
     dataset = Dataset.open(data)
-    require_labels(dataset)
-    compare(make_solvers(methods.split(","), sampling, time_limit_s), dataset, out)
+    names = None if methods is None else split_names(methods)
+    if names is not None:
+        choose_reference(reference, [dataset], names)
+    solvers = make_solvers(names, _joined(checkpoint), sampling, time_limit_s)
+    compare(solvers, dataset, out, reference, settings)
 
 
-def compare(solvers: "Sequence[Solver]", dataset: "Dataset", out: Path) -> None:
-    """Runs every solver on the data set, writes `out` and its CSV, prints the table."""
-    from laegd.evaluation.benchmark import csv_path, run, summarise, write_results
-    from laegd.evaluation.report import results_table
-    from laegd.scenario.files import require_writable
+def compare(
+    solvers: "Sequence[Solver]",
+    dataset: "Dataset",
+    out: Path,
+    reference: str | None = None,
+    settings: "RunConfig | None" = None,
+) -> None:
+    """Runs every solver on the data set, writes `out` and its CSV, prints the tables."""
+    from laegd.evaluation.benchmark import RunConfig, against, choose_reference, compare_pairs, summarise
+    from laegd.evaluation.report import differences_table, results_table
+    from laegd.evaluation.results import Comparison, examples, write_results
 
-    for path in (out, csv_path(out)):
-        require_writable(path)
-    results = []
-    for solver in solvers:
-        with progress_bar(solver.name) as bar:
-            rows = run(solver, dataset, lambda done, total, bar=bar: bar(done, total, ""))
-        results.append((summarise(solver.name, dataset, rows), rows))
-    write_results(out, dataset, {solver.name: settings_of(solver) for solver in solvers}, results)
+    settings = RunConfig(NUM_EXAMPLES) if settings is None else settings
+    names = [solver.name for solver in solvers]
+    reference = choose_reference(reference, [dataset], names)
+    solver_settings = {solver.name: settings_of(solver) for solver in solvers}
+    subject = {"solvers": solver_settings, "data": dataset.digest, "examples": settings.num_examples}
+    total = len(solvers) * len(dataset.manifest.shards)
+    with _kept(out, subject, total) as journal:
+        rows = {solver.name: _run(solver, dataset, journal, solver.name, settings) for solver in solvers}
+        rows = against(reference, dataset, rows)
+        results = [(summarise(name, dataset, rows[name], reference), rows[name]) for name in names]
+        found = Comparison(
+            dataset,
+            solver_settings,
+            results,
+            compare_pairs(rows),
+            examples(dataset, names, journal, settings.num_examples),
+        )
+        write_results(out, found)
     m = dataset.manifest
     title = f"{m.count} instances of {m.scale}, seed {m.seed}, data {dataset.digest}"
     show(results_table([summary for summary, _ in results], title))
+    if len(names) > 1:
+        show(differences_table(found.paired, names[0]))
+    _say_what_has_no_reference(results[0][0].without_reference, reference, "")
+
+
+def sweep(
+    checkpoints: SomeRuns,
+    data: SomeData,
+    out: Path,
+    methods: OptionalNames = None,
+    reference: OptionalName = None,
+    time_limit_s: OptionalFloat = None,
+    workers: int = 1,
+    sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
+) -> None:
+    """Compares trained networks on data sets of any scales and settings; prints a matrix, writes results and a CSV.
+
+    What is solved is kept as it comes: after an interruption the same command goes on where it stopped.
+
+    Args:
+        checkpoints: Run folders; a model is called by its folder's name.
+        data: Folders of data sets; drawn under other settings, they are called by what differs.
+        out: Results, JSON; the CSV stands beside it.
+        methods: Methods without a network to compare with, such as ao,exact.
+        reference: What costs are compared with: optimum or mcmf, as the data are labelled, or one of the methods;
+            default: the labels.
+        time_limit_s: Per instance, for exact.
+        workers: Processes for methods without a network.
+        sampling: Settings of the networks.
+    """
+    from laegd.evaluation.benchmark import RunConfig, choose_reference
+    from laegd.evaluation.report import sweep_legend, sweep_tables
+    from laegd.evaluation.sweep import make_cells, write_sweep
+
+    settings = RunConfig(workers=workers)
+    test_sets = _open_test_sets(_joined(data))
+    free = _model_free(methods, sampling, time_limit_s)
+    reference = choose_reference(reference, [one.dataset for one in test_sets], [model.name for model in free])
+    models = [*_load_models(_joined(checkpoints), sampling, free), *free]
+    subject = {
+        "models": {model.name: model.settings for model in models},
+        "data": {one.name: one.dataset.digest for one in test_sets},
+    }
+    shards = sum(len(one.dataset.manifest.shards) for one in test_sets)
+    with _kept(out, subject, len(models) * shards) as journal:
+        rows = {
+            (model.name, one.name): _run(model.solver, one.dataset, journal, model.name, settings)
+            for model in models
+            for one in test_sets
+        }
+        cells = make_cells(models, test_sets, rows, reference)
+        write_sweep(out, models, test_sets, cells)
+    for table in sweep_tables(cells, f"mean cost / {reference} \u00b1 standard error"):
+        show(table)
+    for line in sweep_legend(cells):
+        say(line)
+    for cell in cells[: len(test_sets)]:
+        _say_what_has_no_reference(cell.summary.without_reference, reference, f" of {cell.test_set.name}")
+
+
+def _joined(folders: _Folders) -> list[Path]:
+    return [folder for group in folders for folder in group]
+
+
+def _open_test_sets(folders: Sequence[Path]) -> "list[TestSet]":
+    from laegd.evaluation.sweep import TestSet, require_distinct
+
+    if not folders:
+        raise ValueError("--data: Expected at least one data set, got none. Make one with `laegd generate`.")
+    test_sets = [TestSet.open(folder) for folder in folders]
+    require_distinct("--data", zip((one.name for one in test_sets), folders, strict=True))
+    return test_sets
+
+
+def _model_free(methods: str | None, sampling: Sampling, time_limit_s: float | None) -> "list[Model]":
+    from laegd.evaluation.sweep import Model
+
+    names = [] if methods is None else split_names(methods)
+    for name in names:
+        if not is_model_free(name):
+            raise ValueError(f"--methods: Expected methods without a network, got {name}. Name runs in --checkpoints.")
+    solvers = [make_model_free(name, sampling.seed, time_limit_s) for name in names]
+    return [Model(solver.name, solver, settings_of(solver)) for solver in solvers]
+
+
+def _load_models(runs: Sequence[Path], sampling: Sampling, others: "Sequence[Model]") -> "list[Model]":
+    from laegd.evaluation.sweep import Model, data_name, require_distinct
+
+    if not runs:
+        raise ValueError("--checkpoints: Expected at least one run folder, got none. Train one with `laegd train`.")
+    named = [(run.resolve().name, run) for run in runs]
+    require_distinct("--checkpoints", [*((one.name, "--methods") for one in others), *named])
+    models = []
+    for name, run in named:
+        network = load_network(run, sampling)
+        assert network.loaded is not None
+        recipes = network.loaded.config.data.train
+        trained_on = tuple(dict.fromkeys(data_name(recipe.scale, recipe.scenario) for recipe in recipes))
+        models.append(Model(name, network, settings_of(network), trained_on, network.loaded.step))
+    return models
+
+
+@contextmanager
+def _kept(out: Path, subject: dict, total: int) -> "Iterator[Journal]":
+    """Yields the journal beside `out`; what is in it stays there until the results are written."""
+    from laegd.evaluation.journal import Journal, journal_path
+    from laegd.evaluation.results import csv_path
+    from laegd.scenario.files import require_writable
+
+    path = journal_path(out)
+    for target in (out, csv_path(out), path):
+        require_writable(target)
+    journal = Journal.open(path, subject)
+    if journal.done:
+        say(f"{path}: goes on with {len(journal.done)} of {total} parts done")
+    try:
+        yield journal
+    except KeyboardInterrupt:
+        if not journal.done:
+            raise
+        raise Interrupted(
+            f"stopped with {len(journal.done)} of {total} parts done; they are kept in {path}, "
+            "the same command goes on from there"
+        ) from None
+    journal.remove()
+
+
+def _run(solver: "Solver", dataset: "Dataset", journal: "Journal", name: str, settings: "RunConfig") -> "Rows":
+    from dataclasses import replace
+
+    from laegd.evaluation.benchmark import run
+
+    if not is_model_free(solver.name):
+        settings = replace(settings, workers=1)
+    with progress_bar(name if name == solver.name else f"{name} {dataset.manifest.scale}") as bar:
+        return run(solver, dataset, lambda done, total: bar(done, total, ""), journal, name, settings)
+
+
+def _say_what_has_no_reference(count: int, reference: str, where: str) -> None:
+    if count:
+        say(f"{count} instances{where} without a plan of {reference} have no ratio; they count as not accurate")

@@ -73,6 +73,7 @@ def run_demo(config: "ExperimentConfig", test: "Recipe", out: Path) -> None:
     """Trains `config` below `out`, compares it on `test` with chance, heuristic and optimum, and draws a plan."""
     from laegd.evaluation.gadsg import load, random_belief
     from laegd.evaluation.picture import draw_plans, require_matplotlib
+    from laegd.evaluation.web.page import write_report
     from laegd.solvers.exact import ExactSolver
     from laegd.solvers.mcmf import MCMFSolver
     from laegd.training.loop import ensure_data
@@ -86,4 +87,5 @@ def run_demo(config: "ExperimentConfig", test: "Recipe", out: Path) -> None:
     instance = dataset.read(0).instances[0]
     plans = [solver.solve([instance])[0] for solver in (ExactSolver(), network.with_settings(certify=True))]
     draw_plans(instance, plans, out / "plan.png")
-    say(f"picture: {out / 'plan.png'}   results: {out / 'results.json'}")
+    write_report([out / "results.json"], out / "report.html")
+    say(f"picture: {out / 'plan.png'}   report: {out / 'report.html'}")

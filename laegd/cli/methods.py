@@ -1,5 +1,7 @@
-"""Solvers by name, with the settings that `solve` and `evaluate` share."""
+"""Solvers by name, with the settings that `solve`, `evaluate` and `sweep` share."""
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,20 +13,21 @@ if TYPE_CHECKING:
     from laegd.evaluation.gadsg import GADSG, PlanConfig
     from laegd.problem.instance import Solver
 
-METHODS = ("gadsg", "random-belief", "mcmf", "exact")
+LEARNED = ("grlo", "gdsg", "gdsg-both", "gadsg", "gadsg-directed")
+METHODS = ("re", "ao", "mcmf", "mcmf-search", *LEARNED, "random-belief", "exact")
 
 # Help shows what an option takes, not that it may be left out: its text says what happens then.
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 OptionalFloat = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalName = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+OptionalNames = Annotated[str | None, arg(metavar="NAME,NAME,...", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Of gadsg and random-belief; what is left out is as in the run's settings."""
+    """Of learned methods and random-belief; what is left out is as in the run's settings."""
 
-    checkpoint: OptionalPath = None
-    """Run folder, for gadsg."""
     samples: OptionalInt = None
     """Samples N per instance, the best one is kept; default: 8."""
     steps: OptionalInt = None
@@ -36,7 +39,7 @@ class Sampling:
     polish: OptionalInt = None
     """Rounds of local search after decoding."""
     seed: int = 0
-    """Seed of the samples."""
+    """Seed of the samples, and of re."""
 
     def applied_to(self, base: "PlanConfig") -> "PlanConfig":
         """Returns the run's settings with what was given in their place."""
@@ -53,42 +56,136 @@ class Sampling:
 AS_TRAINED = Sampling()
 
 
-def make_solvers(names: Sequence[str], sampling: Sampling, time_limit_s: float | None) -> "list[Solver]":
-    """Builds the named solvers; a network is loaded once."""
+def split_names(text: str, option: str = "--methods") -> list[str]:
+    """Reads method names separated by commas; raises ValueError at one that is unknown or there twice."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        check_name(name, option)
+        if names.count(name) > 1:
+            raise ValueError(f"{option}: Expected each method once, got {name} twice. Remove one.")
+    return names
+
+
+def check_name(name: str, option: str) -> None:
+    """Raises ValueError unless a method has this name."""
+    if name.startswith("exact@"):
+        _time_limit(name, option)
+    elif name not in METHODS:
+        known = ", ".join((*METHODS, "exact@SECONDS"))
+        remedy = "Separate them by commas." if option == "--methods" else "Name one of them."
+        raise ValueError(f"{option}: Expected one of {known}, got {name!r}. {remedy}")
+
+
+def _time_limit(name: str, option: str) -> float:
+    try:
+        seconds = float(name.removeprefix("exact@"))
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"{option}: Expected exact@SECONDS with a number above 0, got {name!r}. Write exact@0.1.")
+    return seconds
+
+
+def is_model_free(name: str) -> bool:
+    """Tells whether the method runs on the host, without JAX."""
+    return name not in (*LEARNED, "random-belief")
+
+
+def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None, option: str = "--methods") -> "Solver":
+    """Builds a solver that needs no network."""
+    from laegd.solvers.alternating import AlternatingOptimization
     from laegd.solvers.exact import ExactSolver
     from laegd.solvers.mcmf import MCMFSolver
+    from laegd.solvers.random_execution import RandomExecution
 
+    match name:
+        case "re":
+            return RandomExecution(seed=seed)
+        case "ao":
+            return AlternatingOptimization()
+        case "mcmf":
+            return MCMFSolver()
+        case "mcmf-search":
+            return MCMFSolver(num_weights=32, local_search=True, name="mcmf-search")
+        case "exact":
+            return ExactSolver(time_limit_s=time_limit_s)
+    return ExactSolver(name=name, time_limit_s=_time_limit(name, option))
+
+
+def make_solvers(
+    names: Sequence[str] | None,
+    checkpoints: Sequence[Path],
+    sampling: Sampling,
+    time_limit_s: float | None = None,
+    option: str = "--methods",
+) -> "list[Solver]":
+    """Builds the named solvers; a network is loaded once. None: all that the given runs allow."""
+    for name in names or ():
+        if name in LEARNED and not checkpoints:
+            raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got none. Train one first.")
+    host = {
+        name: make_model_free(name, sampling.seed, time_limit_s, option)
+        for name in (names or METHODS)
+        if is_model_free(name)
+    }
+    needed = bool(checkpoints) if names is None else not host.keys() >= set(names)
+    sampled = _sampled_solvers(checkpoints, sampling) if needed else {}
+    if names is None:
+        first = ["re", "ao", "mcmf"]
+        names = [*first, *(name for name in METHODS if name in sampled), "exact"]
     for name in names:
-        if name not in METHODS:
+        if name not in host and name not in sampled:
+            have = ", ".join(sampled.keys() - {"random-belief"})
+            raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got runs of {have}. Add one.")
+    return [host[name] if name in host else sampled[name] for name in names]
+
+
+def load_network(run: Path, sampling: Sampling) -> "GADSG":
+    """Loads a run as a solver of its method, with the given settings in place of its own."""
+    from laegd.evaluation.gadsg import load
+
+    network = load(run)
+    return replace(network, settings=sampling.applied_to(network.settings))
+
+
+def _sampled_solvers(checkpoints: Sequence[Path], sampling: Sampling) -> "dict[str, Solver]":
+    from laegd.evaluation.gadsg import PlanConfig, random_belief
+
+    networks: dict[str, GADSG] = {}
+    folders: dict[str, Path] = {}
+    for run in checkpoints:
+        network = load_network(run, sampling)
+        if network.name in networks:
             raise ValueError(
-                f"--methods: Expected some of {', '.join(METHODS)}, got {name!r}. Separate them by commas."
+                f"--checkpoint: Expected one run per method, got {folders[network.name]} and {run}, both "
+                f"{network.name}. Compare runs of one method with `laegd sweep`."
             )
-        if names.count(name) > 1:
-            raise ValueError(f"--methods: Expected each method once, got {name} twice. Remove one.")
-    if "gadsg" in names and sampling.checkpoint is None:
-        raise ValueError("--checkpoint: Expected a run folder for method gadsg, got none. Train one first.")
-    exact = ExactSolver(time_limit_s=time_limit_s)
-    sampled = _sampled_solvers(sampling) if {"gadsg", "random-belief"} & set(names) else {}
-    return [{"exact": exact, "mcmf": MCMFSolver(), **sampled}[name] for name in names]
-
-
-def _sampled_solvers(sampling: Sampling) -> "dict[str, GADSG]":
-    from laegd.evaluation.gadsg import PlanConfig, load, random_belief
-
-    network = load(sampling.checkpoint) if sampling.checkpoint is not None else None
-    settings = sampling.applied_to(network.settings if network else PlanConfig())
-    solvers = {"random-belief": random_belief(settings)}
-    if network is not None:
-        solvers["gadsg"] = replace(network, settings=settings)
-    return solvers
+        networks[network.name], folders[network.name] = network, run
+    settings = next((network.settings for network in networks.values()), None)
+    chance = random_belief(sampling.applied_to(PlanConfig()) if settings is None else settings)
+    return {**networks, "random-belief": chance}
 
 
 def settings_of(solver: "Solver") -> dict[str, Any]:
-    """Returns all settings of a solver, for result files."""
+    """Returns all settings of a solver, for result files; of a network also what tells it from others."""
     from laegd.evaluation.gadsg import GADSG
     from laegd.scenario.scenario import settings_to_dict
 
     if not isinstance(solver, GADSG):
         return settings_to_dict(solver)
     plan, loaded = settings_to_dict(solver.settings), solver.loaded
-    return plan | ({"experiment": loaded.config.to_dict(), "step": loaded.step} if loaded else {})
+    if loaded is None:
+        return plan
+    return plan | {"experiment": loaded.config.to_dict(), "step": loaded.step, "weights": _digest(loaded.params)}
+
+
+def _digest(params: Any) -> str:
+    """Returns the first 16 hexadecimal digits of the SHA-256 of a network's parameters."""
+    import jax
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

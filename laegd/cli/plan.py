@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from laegd.cli.console import Infeasible, say
-from laegd.cli.methods import AS_TRAINED, OptionalFloat, OptionalPath, Sampling, make_solvers
+from laegd.cli.methods import AS_TRAINED, OptionalFloat, OptionalPath, Sampling, check_name, make_solvers
 
 if TYPE_CHECKING:
     from laegd.problem.instance import Instance, Plan
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def solve(
     scenarios: Annotated[Positional[tuple[Path, ...]], arg(metavar="SCENARIO ...", help_behavior_hint="(required)")],
     out: Path,
-    method: Literal["gadsg", "random-belief", "mcmf", "exact"] = "exact",
+    method: str = "exact",
+    checkpoint: OptionalPath = None,
     time_limit_s: OptionalFloat = None,
     picture: OptionalPath = None,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
@@ -28,10 +29,12 @@ def solve(
     Args:
         scenarios: Scenario files, JSON.
         out: Plan file; for several scenarios a folder, where each plan has its scenario's file name.
-        method: How to plan; gadsg needs --checkpoint.
+        method: How to plan: re, ao, mcmf, mcmf-search, grlo, gdsg, gdsg-both, gadsg, gadsg-directed, random-belief,
+            exact or exact@SECONDS.
+        checkpoint: Run folder of a learned method.
         time_limit_s: Per instance, for exact: the best plan until then, with its gap.
         picture: Also draws the plan as PNG; for several scenarios a folder of pictures.
-        sampling: Settings of gadsg and random-belief.
+        sampling: Settings of learned methods and random-belief.
     """
     from laegd.evaluation.picture import draw_plan, require_matplotlib
     from laegd.problem.instance import Instance
@@ -39,6 +42,7 @@ def solve(
     from laegd.scenario.files import require_writable, write_atomically
     from laegd.solvers.exact import ExactSolver
 
+    check_name(method, "--method")
     if not scenarios:
         raise ValueError("scenarios: Expected at least one file, got none. Write one with `laegd export`.")
     instances = [Instance.from_scenario(_read_scenario(path)) for path in scenarios]
@@ -48,7 +52,7 @@ def solve(
         require_writable(target)
     if pictures:
         require_matplotlib()
-    (solver,) = make_solvers([method], sampling, time_limit_s)
+    (solver,) = make_solvers([method], [checkpoint] if checkpoint else [], sampling, time_limit_s, "--method")
     failures = []
     plans = solver.solve(instances)
     for position, (path, instance, plan) in enumerate(zip(scenarios, instances, plans, strict=True)):

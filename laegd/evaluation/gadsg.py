@@ -1,5 +1,6 @@
 """A trained network as a solver, and the same solver with chance in the network's place.
 
+The network is a denoiser of any form, or GRLO's actor: they differ in the two programs that make plans of instances.
 Samples, decoding and local search run batched on all devices in float32; the chosen assignments are priced and
 checked on the host in float64. Where no sample of an instance decodes to a feasible plan, a complete search places
 the users that must offload, or proves that no plan exists.
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from laegd.decoding.decode import DecodeConfig, Decoded, problem_of
+from laegd.decoding.explore import Actions
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
 from laegd.graphs.encode import Normalisation, encode
@@ -28,7 +30,7 @@ from laegd.scenario.scenario import require
 from laegd.solvers.exact import lower_bound
 from laegd.training.checkpoint import Checkpoints, Loaded
 from laegd.training.parallel import join, pad_batch, split
-from laegd.training.step import Belief, PlanInput, make_decoder, make_random_sampler, make_sampler
+from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
@@ -40,7 +42,7 @@ class PlanConfig:
     """How many samples are drawn, and how they become plans."""
 
     num_samples: int = 8
-    """Samples N per instance; the best one is kept."""
+    """Samples N per instance, or starts of exploration; the best one is kept."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The reverse process."""
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -64,7 +66,12 @@ class GADSG:
     name: str = "gadsg"
 
     def __post_init__(self) -> None:
-        if self.loaded is not None:
+        if self.loaded is None:
+            return
+        if self.loaded.config.learner == "grlo":
+            optimal = self.settings.decode.allocation == "optimal"
+            require(optimal, "decode.allocation", "'optimal' for grlo", "model", "Its actor has no shares.")
+        else:
             stride(self.loaded.config.diffusion.num_steps, self.settings.sampler.num_steps)
 
     def with_settings(self, **changes: object) -> "GADSG":
@@ -161,13 +168,12 @@ class GADSG:
         mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
         return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
 
-    def _programs(self) -> tuple[Callable[..., Belief], Callable[..., Decoded]]:
+    def _programs(self) -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
         """Returns the sampler and the decoder; the same settings give the same, compiled, functions."""
-        settings, decode = self.settings, make_decoder(self.settings.decode)
+        settings = self.settings
         if self.loaded is None:
-            return make_random_sampler(settings.num_samples), decode
-        config = self.loaded.config
-        return make_sampler(config.model, config.diffusion, settings.sampler, settings.num_samples), decode
+            return make_random_sampler(settings.num_samples), make_decoder(settings.decode)
+        return make_planner(self.loaded.config, settings.sampler, settings.decode, settings.num_samples)
 
     def _search(self, instance: Instance, belief: Float[np.ndarray, "user server"]) -> Plan:
         """Places the users that must offload by complete search, the others locally."""
@@ -213,7 +219,8 @@ def load(run: Path | str, which: str = "best", **settings: object) -> GADSG:
     loaded = checkpoints.load(which)
     checkpoints.close()
     defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
-    return GADSG(loaded, replace(defaults, **settings))  # pyright: ignore[reportArgumentType]
+    plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
+    return GADSG(loaded, plan_config, loaded.config.method)
 
 
 def random_belief(settings: PlanConfig) -> GADSG:

@@ -46,8 +46,12 @@ def draw_plans(instance: Instance, plans: Sequence[Plan], path: str | Path) -> N
     Raises:
         ValueError: There is no plan, matplotlib is missing, or the file cannot be written.
     """
+    require_matplotlib()
+    from matplotlib import rc_context
+
     content = io.BytesIO()
-    figure_of(instance, plans).savefig(content, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    with rc_context({"text.parse_math": False}):  # a $ in a name starts no formula
+        figure_of(instance, plans).savefig(content, format="png", dpi=DOTS_PER_INCH, facecolor="white")
     write_atomically(Path(path), content.getvalue())
 
 
@@ -60,11 +64,11 @@ def require_matplotlib() -> None:
         raise ValueError(f"plots: Expected matplotlib to draw with, got no such package. {remedy}") from error
 
 
-def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
+def figure_of(instance: Instance, plans: Sequence[Plan], side_inches: float = MAP_INCHES) -> "Figure":
     """Draws one map a plan, three in a row at most.
 
     Every line is a task that is offloaded: in its server's colour, the wider the larger the share, dashed to a HAP. The
-    ring around a server shows the same shares, one sector a user.
+    ring around a server shows the same shares, one sector a user. Words have the same size on a map of any side.
     """
     if not plans:
         raise ValueError("plans: Expected at least one plan, got none. Solve the instance first.")
@@ -75,8 +79,8 @@ def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
 
     columns = min(3, len(plans))
     rows = math.ceil(len(plans) / columns)
-    height = rows * (MAP_INCHES + 0.55) + LEGEND_INCHES
-    figure = Figure(figsize=(columns * MAP_INCHES, height))
+    height = rows * (side_inches + 0.55) + LEGEND_INCHES
+    figure = Figure(figsize=(columns * side_inches, height))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         rows,
@@ -89,7 +93,7 @@ def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
         hspace=0.09,
     )
     for position, plan in enumerate(plans):
-        _draw_map(figure.add_subplot(grid[divmod(position, columns)]), instance, plan)
+        _draw_map(figure.add_subplot(grid[divmod(position, columns)]), _Frame(instance, side_inches), instance, plan)
     draw_legend(figure, 3 if columns == 1 else 9)
     return figure
 
@@ -97,13 +101,14 @@ def figure_of(instance: Instance, plans: Sequence[Plan]) -> "Figure":
 class _Frame:
     """The part of the plane that a map shows, a square around all nodes."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, side_inches: float) -> None:
         xy_m = np.concatenate([instance.nodes.server_xyz_m[:, :2], instance.nodes.user_xyz_m[:, :2]])
         if not len(xy_m):
             xy_m = np.zeros((1, 2))
         low, high = xy_m.min(axis=0), xy_m.max(axis=0)
         self.centre = (low + high) / 2
         self.side_m = max(float((high - low).max()), 1.0) * 1.16
+        self.side_inches = side_inches
         self.crowded = instance.num_users > MAX_LABELLED_USERS
 
         # outer radius of the ring around a ground server, and radius of a user's marker
@@ -125,8 +130,8 @@ def _colours(instance: Instance) -> list[str]:
     ]
 
 
-def _draw_map(axes: "Axes", instance: Instance, plan: Plan) -> None:
-    frame, colours = _Frame(instance), _colours(instance)
+def _draw_map(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan) -> None:
+    colours = _colours(instance)
     left_m, bottom_m, right_m, top_m = frame.box_m
     axes.set_xlim(left_m, right_m)
     axes.set_ylim(bottom_m, top_m)
@@ -252,7 +257,7 @@ def _draw_names(axes: "Axes", frame: _Frame, instance: Instance, plan: Plan, col
             places.take_line((x_m, y_m), server_xy_m[s], frame.marker_m * 2)
 
     def name(xy_m: list[float], away_m: float, text: str, colour: str, points: float, weight: str) -> None:
-        height_m = points / POINTS_PER_INCH / MAP_INCHES * frame.side_m * 1.25
+        height_m = points / POINTS_PER_INCH / frame.side_inches * frame.side_m * 1.25
         width_m = (0.5 * len(text) + 0.2) * height_m * (1.15 if weight == "bold" else 1.0)
         x_m, y_m = places.place(xy_m[0], xy_m[1], away_m, width_m, height_m)
         _write(axes, x_m, y_m, text, colour, points, weight)

@@ -2,14 +2,9 @@
 
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.resource_tracker
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -18,6 +13,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
+from laegd.graphs.processes import spread
 from laegd.graphs.shards import (
     BLOCK,
     DATASET_FORMAT,
@@ -95,41 +91,8 @@ def generate(
 def _make_blocks(recipe: Recipe, blocks: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:
     if workers == 1 or len(blocks) < 2:
         yield from ((block, make_block(recipe, block)) for block in blocks)
-        return
-    others = set(multiprocessing.active_children())
-    # Spawned, not forked: a fork of a process with JAX's threads can hang.
-    with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        queue = list(reversed(blocks))
-        running: dict[Future[bytes], int] = {}
-        try:
-            while queue or running:
-                with _ctrl_c_held_back():
-                    while queue and len(running) < 2 * workers:
-                        block = queue.pop()
-                        running[pool.submit(make_block, recipe, block)] = block
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "workers: Expected processes that end their work, got one that the system killed. "
-                "Where memory was short, use fewer --workers; finished shards are kept."
-            ) from error
-        finally:
-            # Not waited for: a block can take minutes, and who stops us does not want it any more.
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Delays Ctrl-C; processes started meanwhile never see it, so that only this one answers it."""
-    multiprocessing.resource_tracker.ensure_running()  # Starting it would let Ctrl-C through again.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        yield from spread(partial(make_block, recipe), blocks, workers)
 
 
 def _write_manifest(recipe: Recipe, folder: Path) -> None:

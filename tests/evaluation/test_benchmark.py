@@ -1,18 +1,37 @@
 """The comparison's arithmetic, against hand computation with a solver whose plans are made up."""
 
 import csv
+import errno
 import io
 import json
 import math
+import os
+import re
+import shutil
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 from msgspec.structs import replace as changed
 from rich.console import Console
 
-from laegd.evaluation.benchmark import Rows, run, summarise, write_results
-from laegd.evaluation.report import results_table
+from laegd.evaluation.benchmark import (
+    Quantiles,
+    RunConfig,
+    against,
+    choose_reference,
+    compare_pairs,
+    run,
+    summarise,
+)
+from laegd.evaluation.journal import Journal
+from laegd.evaluation.report import differences_table, results_table
+from laegd.evaluation.results import Comparison, examples, write_results
+from laegd.evaluation.rows import Rows
+from laegd.graphs import shards
 from laegd.graphs.dataset import Dataset, Recipe, generate
 from laegd.problem.objective import infeasible_plan
 from laegd.solvers.exact import ExactSolver
@@ -96,7 +115,7 @@ def test_data_set_without_labels_is_refused(tmp_path):
     """There is nothing to compare with; the error names the folder and what to do."""
     generate(Recipe("gs2_gu4_au2", 2, seed=4, labels="none"), tmp_path)
     with pytest.raises(ValueError, match=r"Expected a data set with labels .*, got 'none'\. Generate it with"):
-        run(MadeUp(), Dataset.open(tmp_path))
+        choose_reference(None, [Dataset.open(tmp_path)], ["made-up"])
 
 
 def test_heuristic_labels_are_named_as_the_reference(tmp_path):
@@ -118,9 +137,11 @@ def test_results_file_and_csv_hold_everything(dataset, rows, tmp_path):
     """JSON: settings, data, device, versions, summaries; CSV: a row per instance that reads back to the same float."""
     summary = summarise("made-up", dataset, rows)
     path = tmp_path / "deep" / "results.json"
-    write_results(path, dataset, {"made-up": {"answer": 42}}, [(summary, rows)])
+    write_results(path, Comparison(dataset, {"made-up": {"answer": 42}}, [(summary, rows)]))
     document = json.loads(path.read_text())
-    assert document["format"] == "laegd-results/1"
+    assert document["format"] == "laegd-results/1" and document["reference"] == "optimum"
+    assert document["command"].startswith("laegd ")
+    assert datetime.fromisoformat(document["created"]) <= datetime.now(UTC)
     assert document["settings"] == {"made-up": {"answer": 42}}
     assert document["data"] == {
         "scale": "gs2_gu4_au2",
@@ -143,7 +164,7 @@ def test_results_file_and_csv_hold_everything(dataset, rows, tmp_path):
 def test_results_named_csv_are_refused(dataset, rows, tmp_path):
     """The JSON would be overwritten by its own CSV."""
     with pytest.raises(ValueError, match=r"results\.csv: Expected a name for JSON"):
-        write_results(tmp_path / "results.csv", dataset, {}, [(summarise("made-up", dataset, rows), rows)])
+        write_results(tmp_path / "results.csv", Comparison(dataset, {}, [(summarise("made-up", dataset, rows), rows)]))
     assert not list(tmp_path.iterdir())
 
 
@@ -158,3 +179,221 @@ def test_table_fits_into_80_columns(dataset, rows):
     assert "…" not in text and max(map(len, lines)) <= 80
     for part in ("cost / optimum", "random-belief", "1.1250 ± 0.0772", "1.400", "50.0%", "25.0%", "12.3", "1234500"):
         assert part in text, text
+
+
+# the reference
+
+
+def made_up_rows(cost, reference):
+    """Rows with these costs; None: no plan."""
+    feasible = np.array([value is not None for value in cost])
+    numbers = np.array([np.inf if value is None else value for value in cost], dtype=float)
+    zeros = np.zeros(len(cost))
+    return Rows(numbers, np.array(reference, dtype=float), feasible, zeros, zeros, zeros)
+
+
+def test_ratio_to_a_method_is_cost_over_its_cost(dataset):
+    """All rows, its own too; where it has no plan there is no ratio, which is counted and not accurate."""
+    label = [10.0] * 4
+    rows = {"a": made_up_rows([12.0, 11.0, 13.0, None], label), "b": made_up_rows([10.0, 22.0, None, None], label)}
+    compared = against("b", dataset, rows)
+    np.testing.assert_array_equal(compared["a"].ratio[:2], [1.2, 0.5])
+    assert np.isnan(compared["a"].ratio[2])
+    summary = summarise("a", dataset, compared["a"], "b")
+    # 1.2 and 0.5 have a ratio; of four instances only the second is below 1.1, and a has no plan for the last
+    assert summary.mean_ratio == pytest.approx(0.85) and summary.reference == "b"
+    assert (summary.accuracy, summary.infeasible, summary.without_reference) == (1 / 4, 1 / 4, 2)
+    assert summarise("b", dataset, compared["b"], "b").mean_ratio == 1.0
+    assert against("optimum", dataset, rows) == rows  # exact labels: they are the reference
+
+
+def test_reference_is_the_labels_unless_one_is_named(dataset, tmp_path):
+    """The labels' name, a method that is compared, or an error that lists both."""
+    assert choose_reference(None, [dataset], ["mcmf"]) == "optimum"
+    assert choose_reference("optimum", [dataset], ["mcmf"]) == "optimum"
+    assert choose_reference("mcmf", [dataset], ["re", "mcmf"]) == "mcmf"
+    with pytest.raises(ValueError, match=r"--reference: .*one of optimum, re, got 'mcmf'\. Add it to --methods"):
+        choose_reference("mcmf", [dataset], ["re"])
+    generate(Recipe("gs2_gu4_au2", 2, seed=4, labels="mcmf"), tmp_path)
+    other = Dataset.open(tmp_path)
+    with pytest.raises(ValueError, match=r"same kind of labels, got \['mcmf', 'optimum'\]\. Name a --reference"):
+        choose_reference(None, [dataset, other], [])
+    assert choose_reference("exact", [dataset, other], ["exact"]) == "exact"
+
+
+# quantiles and pairs
+
+
+def test_quantiles_are_the_hand_computed_ones():
+    """Of 1.00, 1.01, ..., 1.40: the q-quantile is 1 + 0.4 q; shuffled first."""
+    ratio = np.random.default_rng(0).permutation(1 + np.arange(41) / 100)
+    expected = {"p05": 1.02, "p25": 1.1, "p50": 1.2, "p75": 1.3, "p95": 1.38, "p99": 1.396, "max": 1.4}
+    assert to_builtins(Quantiles.of(ratio)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_paired_difference_is_over_instances_that_both_solve():
+    """Every method with every later one; differences, wins and ties by hand."""
+    label = [10.0] * 5
+    rows = {
+        "a": made_up_rows([11.0, 12.0, 10.0, None, 15.0], label),
+        "b": made_up_rows([10.0, 12.0 * (1 + 1e-12), 13.0, 11.0, None], label),
+        "c": made_up_rows([None, None, None, None, 20.0], label),
+    }
+    first, *others = compare_pairs(rows)
+    assert [(pair.method, pair.other) for pair in (first, *others)] == [("a", "b"), ("a", "c"), ("b", "c")]
+    # a - b on the first three: 0.1, 0 (to rounding), -0.3; mean -0.2 / 3
+    assert first.mean_difference == pytest.approx(-0.2 / 3, rel=1e-9)
+    variance = sum((value + 0.2 / 3) ** 2 for value in (0.1, 0.0, -0.3)) / 2
+    assert first.standard_error == pytest.approx(math.sqrt(variance / 3), rel=1e-9)
+    assert (first.instances, first.better, first.equal) == (3, 1, 1)
+    # one instance has no standard error; none has no difference
+    assert (others[0].mean_difference, others[0].standard_error, others[0].instances) == (-0.5, None, 1)
+    assert (others[1].mean_difference, others[1].standard_error, others[1].instances) == (None, None, 0)
+
+
+def test_differences_table_is_seen_from_the_first_method():
+    """The sign turns: b costs 0.0667 less than a on average, is cheaper on one and equal on none of three."""
+    rows = {"a": made_up_rows([11.0, 12.0, 10.0], [10.0] * 3), "b": made_up_rows([10.0, 12.1, 10.7], [10.0] * 3)}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(differences_table(compare_pairs(rows), "a"))
+    # b - a: -0.1, 0.01, 0.07: mean -0.02 / 3
+    assert re.search(r"b +-0\.0067 ± 0\.0498 +33\.3% +0\.0% +3", text := console.export_text()), text
+
+
+# going on after an interruption
+
+SOLVER = ExactSolver()
+SUBJECT = {"solvers": {"exact": {"seed": 1}}, "data": "d"}
+
+
+@pytest.fixture(scope="module")
+def two_shards(tmp_path_factory):
+    """Six instances: a shard of four and one of two."""
+    folder = tmp_path_factory.mktemp("two-shards")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "BLOCK", 4)
+        generate(Recipe("gs2_gu4_au2", 6, seed=4), folder)
+    return Dataset.open(folder)
+
+
+@pytest.fixture(scope="module")
+def stopped_once(two_shards, tmp_path_factory):
+    """The journal of a run that was stopped in its second shard."""
+    path, calls = tmp_path_factory.mktemp("stopped") / "r.partial.jsonl", []
+
+    def count(done, total):
+        calls.append(done)
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(SOLVER, two_shards, count, Journal.open(path, SUBJECT), settings=RunConfig(num_examples=5))
+    assert calls == [0, 4]
+    return path
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copy(stopped_once, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def whole(two_shards):
+    """The journal, in memory, of a run that was not stopped."""
+    journal = Journal()
+    run(SOLVER, two_shards, journal=journal, settings=RunConfig(num_examples=5))
+    return journal
+
+
+class Untouchable(ExactSolver):
+    """Solves nothing of more than two instances: those are done already."""
+
+    def solve(self, instances):
+        """Returns the plans."""
+        assert len(instances) == 2
+        return super().solve(instances)
+
+
+def numbers(rows):
+    """Everything but the times."""
+    return rows.cost.tobytes(), rows.reference.tobytes(), rows.feasible.tobytes()
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"solver":"exact","data', b"\0" * 100, b'{"solver":"ex\n'], ids=["none", "half", "zeros", "line"]
+)
+def test_stopped_run_goes_on_and_equals_one_that_was_not(two_shards, stopped, whole, torn):
+    """Also behind a line that the crash has torn: only the second shard is solved, and the journal is whole again."""
+    with open(stopped, "ab") as file:
+        file.write(torn)
+    settings = RunConfig(num_examples=5)
+    journal, seen = Journal.open(stopped, SUBJECT), []
+    rows = run(Untouchable(), two_shards, lambda done, total: seen.append((done, total)), journal, settings=settings)
+    assert seen == [(4, 6), (6, 6)]
+    assert numbers(rows) == numbers(run(SOLVER, two_shards, journal=whole))
+    assert len(stopped.read_text().splitlines()) == 3  # header, two shards
+    ours, theirs = (examples(two_shards, ["exact"], one, 5) for one in (Journal.open(stopped, SUBJECT), whole))
+    assert [one["index"] for one in ours] == [0, 1, 2, 3, 4]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["scenario"] == other["scenario"]
+        for plan, same in zip(one["plans"], other["plans"], strict=True):
+            assert plan | {"seconds": 0} == same | {"seconds": 0}
+        # the label's plan first, then the method's: both optimal
+        assert [plan["method"] for plan in one["plans"]] == ["optimum", "exact"]
+        assert one["plans"][0]["cost"] == pytest.approx(one["plans"][1]["cost"], rel=1e-9)
+
+
+def test_infeasible_answers_survive_the_journal(dataset, rows, tmp_path):
+    """No plan is written as null and read back as an infinite cost."""
+    path = tmp_path / "j"
+    run(MadeUp(), dataset, journal=Journal.open(path, SUBJECT))
+    (answers,) = Journal.open(path, SUBJECT).done.values()
+    assert numbers(answers.rows) == numbers(rows)
+    np.testing.assert_array_equal(answers.rows.seconds, rows.seconds)
+    assert "Infinity" not in path.read_text() and "NaN" not in path.read_text()
+
+
+def test_journal_of_another_comparison_is_refused(stopped):
+    """The error names what differs, here and there, and what to do; the file is left as it is."""
+    before = stopped.read_bytes()
+    with pytest.raises(ValueError, match=r"solvers\.exact\.seed = 1 there, 2 here.*name another --out, or delete"):
+        Journal.open(stopped, {"solvers": {"exact": {"seed": 2}}, "data": "d"})
+    with pytest.raises(ValueError, match=r"data = d there, e here; solvers\.mcmf is only here"):
+        Journal.open(stopped, {"solvers": {"exact": {"seed": 1}, "mcmf": {}}, "data": "e"})
+    assert stopped.read_bytes() == before
+
+
+def test_damage_inside_a_journal_is_an_error(stopped):
+    """Only the end can be torn by a crash."""
+    header, first = stopped.read_bytes().splitlines(keepends=True)
+    stopped.write_bytes(header + first[:50] + b"\n" + first)
+    with pytest.raises(ValueError, match=r"line 2: Expected an entry, got: .* Delete the file"):
+        Journal.open(stopped, SUBJECT)
+
+
+def test_full_disk_leaves_the_journal_as_it_was(stopped, two_shards, monkeypatch):
+    """The shard that could not be kept is no part of it, and no torn line is left."""
+    before = stopped.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError, match="Expected a writable folder with room, got: No space left on device"):
+        run(Untouchable(), two_shards, journal=Journal.open(stopped, SUBJECT))
+    assert stopped.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_shards_spread_over_processes_give_the_same_rows(two_shards):
+    """Two processes, the same answers in the same order."""
+    spread = run(SOLVER, two_shards, settings=RunConfig(workers=2))
+    assert numbers(spread) == numbers(run(SOLVER, two_shards))
+
+
+@pytest.mark.parametrize("settings", [{"num_examples": -1}, {"workers": 0}])
+def test_bad_run_settings_are_refused(settings):
+    """They are named as the options of the command."""
+    with pytest.raises(ValueError, match=r"--(examples|workers): Expected .*at least"):
+        RunConfig(**settings)

@@ -265,7 +265,7 @@ DAMAGES = [
         lambda run: edit_meta(
             run, lambda meta: meta | {"config": meta["config"] | {"model": meta["config"]["model"] | {"hidden": 32}}}
         ),
-        r"params\['embed_edge'\]\['bias'\]: Expected shape \(32,\), got \(16,\)",
+        r"params\['embed_time'\]\['bias'\]: Expected shape \(32,\), got \(16,\)\. The network has changed\. Train",
         "other network",
     ),
     (lambda run: shutil.rmtree(next(run.glob("checkpoints/[0-9]*/params"))), "Expected a laegd-run/1", "no params"),

@@ -54,6 +54,14 @@ def test_the_file_is_a_png_with_colours(small, plan, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["map.png"]
 
 
+def test_names_are_no_formulas(small, plan, tmp_path):
+    """Dollar signs in the names of users and servers are drawn as they are; as formulas these would be errors."""
+    users = tuple(f"$\\frac{{{name}$" for name in small.user_ids)
+    renamed = dataclasses.replace(small, user_ids=users, server_ids=tuple(f"$_{name}$^" for name in small.server_ids))
+    draw_plan(renamed, plan, tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+
+
 def test_there_is_a_line_from_every_offloaded_user_to_its_server(small, plan):
     """As many lines as offloaded users, each between the two places."""
     away = np.flatnonzero(plan.server != LOCAL)

@@ -1,0 +1,23 @@
+"""The command that shows results: `report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from laegd.cli.console import say
+
+
+def report(
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="RESULTS ...", help_behavior_hint="(required)")],
+    out: Path,
+) -> None:
+    """Writes one page of tables and figures from results of evaluate and sweep; it needs no network.
+
+    Args:
+        files: Results of evaluate and sweep, JSON.
+        out: The page, HTML.
+    """
+    from laegd.evaluation.web.page import write_report
+
+    say(f"{out}: {write_report(files, out)}")

@@ -1,0 +1,73 @@
+"""What one solver answers on one data set, as columns of numbers, shard by shard."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from laegd.graphs.dataset import Dataset
+from laegd.graphs.processes import spread
+from laegd.problem.instance import Solver
+from laegd.problem.plan_json import plan_to_json
+
+
+class Rows(NamedTuple):
+    """One method's plans on one data set, an entry per instance."""
+
+    cost: Float[np.ndarray, "instance"]  # inf for an infeasible plan
+    reference: Float[np.ndarray, "instance"]  # nan where there is none
+    feasible: Bool[np.ndarray, "instance"]
+    seconds: Float[np.ndarray, "instance"]
+    model_seconds: Float[np.ndarray, "instance"]
+    decode_seconds: Float[np.ndarray, "instance"]
+
+    @property
+    def ratio(self) -> Float[np.ndarray, "instance"]:
+        """Cost over the reference's cost."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.cost / self.reference
+
+    @staticmethod
+    def join(parts: "Sequence[Rows]") -> "Rows":
+        """Joins the rows of shards, in order."""
+        return Rows(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+class Answers(NamedTuple):
+    """What one solver answered on one shard; the reference is the label's cost."""
+
+    rows: Rows
+    plans: tuple[dict[str, Any], ...]  # laegd-plan/1 of the shard's examples
+
+
+def first_instance(dataset: Dataset, shard: int) -> int:
+    """Returns the number of a shard's first instance."""
+    return sum(entry.count for entry in dataset.manifest.shards[:shard])
+
+
+def solve_shard(solver: Solver, dataset: Dataset, num_examples: int, shard: int) -> Answers:
+    """Solves one shard in one call; keeps whole plans only of those instances that are examples of the data set."""
+    data = dataset.read(shard)
+    plans = solver.solve(data.instances)
+    columns = [(p.cost, p.feasible, p.seconds, p.model_seconds, p.decode_seconds) for p in plans]
+    cost, feasible, *seconds = map(np.array, zip(*columns, strict=True))
+    kept = max(0, min(num_examples - first_instance(dataset, shard), len(plans)))
+    examples = tuple(json.loads(plan_to_json(data.instances[i], plans[i])) for i in range(kept))
+    return Answers(Rows(cost.astype(float), data.cost, feasible, *(s.astype(float) for s in seconds)), examples)
+
+
+def solve_shards(
+    solver: Solver, dataset: Dataset, num_examples: int, shards: Sequence[int], workers: int
+) -> Iterator[tuple[int, Answers]]:
+    """Yields each shard's answers as they come; with several workers, in any order.
+
+    A shard is always solved whole and in one process: what a solver draws may depend on an instance's place in a call.
+    """
+    work = partial(solve_shard, solver, dataset, num_examples)
+    if workers == 1 or len(shards) < 2:
+        yield from ((shard, work(shard)) for shard in shards)
+    else:
+        yield from spread(work, shards, workers)

@@ -1,0 +1,1 @@
+"""The page that shows results: reading result files, tables, pictures, one self-contained HTML file."""

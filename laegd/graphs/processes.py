@@ -1,0 +1,51 @@
+"""Work spread over processes of this machine, so that Ctrl-C and a killed process end it cleanly."""
+
+import multiprocessing
+import multiprocessing.resource_tracker
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[Item, Result]]:
+    """Yields each item with its result, as they come; function, items and results must be picklable."""
+    others = set(multiprocessing.active_children())
+    # Spawned, not forked: a fork of a process with JAX's threads can hang.
+    with ProcessPoolExecutor(min(workers, len(items)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        queue = list(reversed(items))
+        running: dict[Future[Result], Item] = {}
+        try:
+            while queue or running:
+                with _ctrl_c_held_back():
+                    while queue and len(running) < 2 * workers:
+                        item = queue.pop()
+                        running[pool.submit(function, item)] = item
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "workers: Expected processes that end their work, got one that the system killed. "
+                "Where memory was short, use fewer --workers; finished shards are kept."
+            ) from error
+        finally:
+            # Not waited for: an item can take minutes, and who stops us does not want it any more.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Delays Ctrl-C; processes started meanwhile never see it, so that only this one answers it."""
+    multiprocessing.resource_tracker.ensure_running()  # Starting it would let Ctrl-C through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
