@@ -1,6 +1,6 @@
-"""Measures a trained run against the certified optimum and writes the tables of docs/results.md.
+"""Measures a trained run against the certified optimum and writes the tables of docs/specialist.md.
 
-    python benchmarks/quality.py --run-folder runs/gs3 --data data --out docs/results.md
+    python benchmarks/quality.py --run-folder runs/gs3 --data data --out docs/specialist.md
 
 Makes the test sets where they are missing; their seeds are used nowhere else.
 """
@@ -65,7 +65,7 @@ def table_row(label: str, summary: Summary) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(run_folder: Path, data: Path = Path("data"), out: Path = Path("docs/results.md")) -> None:
+def main(run_folder: Path, data: Path = Path("data"), out: Path = Path("docs/specialist.md")) -> None:
     """Evaluates every variant on every test set and writes the tables.
 
     Args:
@@ -79,7 +79,7 @@ def main(run_folder: Path, data: Path = Path("data"), out: Path = Path("docs/res
     config, step = network.loaded.config, network.loaded.step
     home = ", ".join(sorted(trained_on))
     lines = [
-        "# Results",
+        "# A specialist: one model on its own scale and elsewhere",
         "",
         f"Written by `python benchmarks/quality.py --run-folder {run_folder}` on {date.today()},",
         f"{device_name()}, commit `{source_commit()}`.",
