@@ -94,7 +94,7 @@ def _check_params(config: ExperimentConfig, params: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    """Returns the error in one line without a full stop; of a long one the beginning and the end: causes stand there."""
+    """Returns the error in one line without a full stop; of a long one the beginning and the end, where causes are."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
     text = text.rstrip(".")
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"
