@@ -95,7 +95,7 @@ def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None,
     """Builds a solver that needs no network."""
     from laegd.solvers.alternating import AlternatingOptimization
     from laegd.solvers.exact import ExactSolver
-    from laegd.solvers.mcmf import MCMFSolver
+    from laegd.solvers.mcmf import MCMF_SEARCH, MCMFSolver
     from laegd.solvers.random_execution import RandomExecution
 
     match name:
@@ -106,7 +106,7 @@ def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None,
         case "mcmf":
             return MCMFSolver()
         case "mcmf-search":
-            return MCMFSolver(num_weights=32, local_search=True, name="mcmf-search")
+            return MCMF_SEARCH
         case "exact":
             return ExactSolver(time_limit_s=time_limit_s)
     return ExactSolver(name=name, time_limit_s=_time_limit(name, option))

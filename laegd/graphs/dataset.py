@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -96,17 +96,20 @@ def _make_blocks(recipe: Recipe, blocks: Sequence[int], workers: int) -> Iterato
 
 
 def _write_manifest(recipe: Recipe, folder: Path) -> None:
-    shards = []
+    settings, shards = settings_to_dict(recipe), []
+    networks = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for block in range(recipe.num_blocks):
         path = folder / shard_name(block)
-        redrawn = check_shard(path, recipe, block)
+        redrawn, nodes = check_shard(path, recipe, block)
+        for values in nodes:
+            networks.update(values.tobytes())
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
-    settings = settings_to_dict(recipe)
     manifest = {
         "format": DATASET_FORMAT,
         **{key: settings[key] for key in ("scale", "count", "seed", "labels")},
         "redrawn": sum(entry["redrawn"] for entry in shards),
+        "networks": networks.hexdigest(),
         "scenario": settings["scenario"],
         "versions": {name: version(name) for name in ("laegd", "numpy", "scipy", "highspy", "networkx")},
         "shards": shards,
@@ -133,6 +136,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: LabelMethod
     redrawn: int
     """Instances without a feasible plan that were drawn again, in whole blocks."""
+    networks: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the recipe and the networks drawn; unlike those of the shards it is the same on every machine."""
     scenario: ScenarioConfig
     versions: dict[str, str]
     shards: tuple[ShardEntry, ...]
@@ -144,8 +149,11 @@ class Dataset:
 
     folder: Path
     manifest: Manifest
-    digest: str
-    """First 16 hexadecimal digits of the manifest's SHA-256: names the data in results."""
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the hash of its recipe and networks: names the data in results."""
+        return self.manifest.networks[:16]
 
     @staticmethod
     def open(folder: Path) -> "Dataset":
@@ -172,7 +180,7 @@ class Dataset:
             manifest.count,
             "Generate it again.",
         )
-        return Dataset(folder, manifest, hashlib.sha256(text).hexdigest()[:16])
+        return Dataset(folder, manifest)
 
     def __len__(self) -> int:
         return self.manifest.count

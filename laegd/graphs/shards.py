@@ -1,7 +1,8 @@
 """Shards of data sets: what they are made from, how one is drawn and labelled, and its file.
 
 Instances are drawn and labelled in blocks of `BLOCK`, block k from the random stream (seed, k), so any machine can
-make any block and the bytes are the same. A block is one shard file and tells what it is.
+make any block: the networks are the same to the last bit, labels to rounding (on one kind of processor, to the last bit
+too). A block is one shard file and tells what it is.
 """
 
 import io
@@ -28,7 +29,7 @@ LabelMethod = Literal["exact", "mcmf", "none"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a data set is made from; the same recipe gives the same bytes."""
+    """What a data set is made from; the same recipe gives the same networks."""
 
     scale: str
     count: int
@@ -51,7 +52,7 @@ class Recipe:
         return min(BLOCK, self.count - block * BLOCK)
 
     def identity(self) -> dict[str, Any]:
-        """Returns what the bytes of a whole block depend on: everything but the count."""
+        """Returns what a whole block depends on: everything but the count."""
         return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
 
 
@@ -129,8 +130,8 @@ def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         ) from error
 
 
-def check_shard(path: Path, recipe: Recipe, block: int) -> int:
-    """Checks that a shard is whole and of this recipe; returns its number of redrawn instances."""
+def check_shard(path: Path, recipe: Recipe, block: int) -> tuple[int, Nodes]:
+    """Checks that a shard is whole and of this recipe; returns its number of redrawn instances, and its networks."""
     about, arrays = read_shard(path)
     identity = recipe.identity()
     require(
@@ -142,4 +143,4 @@ def check_shard(path: Path, recipe: Recipe, block: int) -> int:
     )
     expected = recipe.block_count(block)
     require(len(arrays["cost"]) == expected, str(path), f"{expected} instances", len(arrays["cost"]), "Delete it.")
-    return about["redrawn"]
+    return about["redrawn"], Nodes(*(arrays[name] for name in Nodes._fields))

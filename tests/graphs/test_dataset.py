@@ -1,6 +1,10 @@
 """Data sets: same recipe, same bytes; damage is named; nothing is made twice."""
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +63,28 @@ def test_workers_do_not_change_the_bytes(tmp_path):
     generate(recipe, tmp_path / "one", workers=1)
     generate(recipe, tmp_path / "two", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+OLD_PROCESSOR = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR AVX2 FMA3 AVX512F"  # none of it; NumPy passes over unknown names
+
+
+def test_digest_is_the_same_on_an_older_processor(made, tmp_path):
+    """Other vector instructions round labels otherwise, so that files may differ; networks and digest do not."""
+    command = (sys.executable, "-m", "laegd.cli", "generate", "--scale", SMALL.scale, "--count", str(SMALL.count))
+    command = (*command, "--seed", str(SMALL.seed), "--out", str(tmp_path / "set"))
+    subprocess.run(command, check=True, env={**os.environ, "NPY_DISABLE_CPU_FEATURES": OLD_PROCESSOR})
+    new, old = Dataset.open(made), Dataset.open(tmp_path / "set")
+    assert old.digest == new.digest
+    np.testing.assert_allclose(old.read_all().cost, new.read_all().cost, rtol=1e-12)
+
+
+@pytest.mark.parametrize("other", [{"seed": 12}, {"labels": "none"}, {"scenario": ScenarioConfig(deadline_s=1.9)}])
+def test_digest_differs_with_the_recipe(tmp_path, other):
+    """Another seed, other labels, another setting: other data."""
+    recipe = replace(SMALL, count=5, **other)
+    generate(recipe, tmp_path / "other")
+    generate(replace(SMALL, count=5), tmp_path / "same")
+    assert Dataset.open(tmp_path / "other").digest != Dataset.open(tmp_path / "same").digest
 
 
 def test_interrupted_run_makes_only_what_is_missing(copy, made):
