@@ -250,10 +250,9 @@ def provenance(results: Results) -> list[str]:
             data = ", ".join(f"`{digest}`" for digest in meta["data"].values())
             size = f"{config.model.hidden} x {config.model.num_layers}"
             budget = f"{training.steps} x {training.batch_size}"
-            commit = f"`{(meta['commit'] or '-')[:10]}`"
             seeds = f"{training.seed}, {recipe.seed}, {config.data.validation[0].seed}"
-            rows.append([f"{method}-{scale}", size, f"{recipe.count}", budget, f"{loaded.step}", seeds, data, commit])
-    headings = ["model", "width x layers", "labels", "steps x batch", "best step", "seeds", "data", "commit"]
+            rows.append([f"{method}-{scale}", size, f"{recipe.count}", budget, f"{loaded.step}", seeds, data])
+    headings = ["model", "width x layers", "labels", "steps x batch", "best step", "seeds", "data"]
     return table(headings, rows)
 
 
