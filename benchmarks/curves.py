@@ -3,9 +3,10 @@
     python benchmarks/curves.py --out results/paper/curves.json
 
 Uses the runs and test sets of launch/paper.sh. Every point is measured on the same instances, one point after another
-in one process; a point that the file has already is not measured again.
+in one process; a point that the file has with the same settings, weights, data and code is not measured again.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 
 import tyro
 
+from laegd.cli.methods import settings_of
 from laegd.decoding.decode import DecodeConfig
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.evaluation.benchmark import device_name, run, summarise
-from laegd.evaluation.gadsg import load
+from laegd.evaluation.gadsg import PlanConfig, load, random_belief
 from laegd.graphs.dataset import Recipe
 from laegd.problem.instance import Solver
 from laegd.scenario.files import write_atomically
@@ -31,8 +33,10 @@ COUNTS = {"gs3_gu7_au5": 250}  # instances: the first of the test set of launch/
 TEST_SEED = 90
 SAMPLES = (1, 2, 4, 8, 16, 32, 64)
 FEW_SAMPLES = (1, 4, 16, 64)
+CHANCE_SAMPLES = (1, 4, 16, 64, 256, 1024)
 STEPS = {"gs3_gu7_au5": (10, 20)}  # of the sampler, beside the 5 that all points have
 POLISH_ROUNDS = 20
+KEY = ("scale", "method", "budget", "data", "settings", "commit")  # of a point that need not be measured again
 
 
 def points(scale: str, runs: Path) -> Iterator[tuple[str, str, Solver]]:
@@ -41,8 +45,17 @@ def points(scale: str, runs: Path) -> Iterator[tuple[str, str, Solver]]:
         network = load(runs / f"{method}-{scale}", certify=False)
         for samples in FEW_SAMPLES:
             yield method, f"N = {samples}", network.with_settings(num_samples=samples)
+    chance, polish = random_belief(PlanConfig()), DecodeConfig(polish_rounds=POLISH_ROUNDS)
+    for samples in CHANCE_SAMPLES:  # a sample costs next to nothing
+        yield "random-belief", f"N = {samples}", chance.with_settings(num_samples=samples)
+        polished = chance.with_settings(num_samples=samples, decode=polish)
+        yield "random-belief + polish", f"N = {samples}", polished
+    for method in ("grlo", "gdsg"):
+        network = load(runs / f"{method}-{scale}", certify=False)
+        for samples in FEW_SAMPLES:
+            polished = network.with_settings(num_samples=samples, decode=polish)
+            yield f"{method} + polish", f"N = {samples}", polished
     network = load(runs / f"gadsg-{scale}", certify=False)
-    polish = DecodeConfig(polish_rounds=POLISH_ROUNDS)
     for samples in SAMPLES:
         yield "gadsg", f"N = {samples}", network.with_settings(num_samples=samples)
     for samples in FEW_SAMPLES:
@@ -71,18 +84,21 @@ def main(out: Path, runs: Path = Path("runs/paper"), data: Path = Path("data")) 
         data: Where the test sets lie or are made.
     """
     document: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"points": []}
-    known = {(point["scale"], point["method"], point["budget"]) for point in document["points"]}
-    document |= {"device": device_name(), "commit": source_commit(), "counts": COUNTS, "seed": TEST_SEED}
+    known = {tuple(point[key] for key in KEY) for point in document["points"]}
+    document |= {"device": device_name(), "counts": COUNTS, "seed": TEST_SEED}
     for scale, count in COUNTS.items():
         dataset = ensure_data(Recipe(scale, count, TEST_SEED), data, lambda progress: None)
         for method, budget, solver in points(scale, runs):
-            if (scale, method, budget) in known:
+            settings = json.dumps(settings_of(solver), sort_keys=True)
+            point = {"scale": scale, "method": method, "budget": budget, "data": dataset.digest}
+            point |= {"commit": source_commit(), "settings": hashlib.sha256(settings.encode()).hexdigest()[:16]}
+            if tuple(point[key] for key in KEY) in known:
                 continue
             summary = summarise(method, dataset, run(solver, dataset))
-            point = {"scale": scale, "method": method, "budget": budget, "data": dataset.digest}
             point |= {"ratio": summary.mean_ratio, "error": summary.ratio_standard_error}
             point |= {"accuracy": summary.accuracy, "seconds": summary.seconds_total}
-            document["points"].append(point)
+            place = [point[key] for key in KEY[:3]]
+            document["points"] = [p for p in document["points"] if [p[key] for key in KEY[:3]] != place] + [point]
             write_atomically(out, json.dumps(document, indent=1).encode() + b"\n")
             print(point, flush=True)
 

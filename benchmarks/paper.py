@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 
@@ -49,8 +50,9 @@ PAPER_ACCURACY = {
 }
 SCALES = tuple(PAPER_RATIO)
 CURVE_SCALES = ("gs2_gu5_au3", "gs3_gu6_au4", "gs6_gu14_au10", "gs9_gu19_au12")  # Figs. 4 and 5
-POLISHED = {"gadsg + polish": "polished gadsg"}  # a name of its own has a colour of its own
+POLISH = " + polish"
 LEARNED = ("gadsg", "gdsg", "gdsg-both", "grlo")
+WIDE = "gdsg-both-wide"  # trained for the ablation alone
 PAPER_REFERENCE = "mcmf-search"  # the paper's labels: many flows, each improved by local search
 
 
@@ -65,13 +67,29 @@ class Results:
             raise SystemExit(f"{folder}: Expected results, got none. Run launch/paper.sh first.")
         self.rows = {scale: self._read_rows(scale) for scale in self.documents}
 
-    def _read_rows(self, scale: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Returns per method costs and feasibility, an entry per instance."""
+    def _read_rows(self, name: str, by: str = "method") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Returns per method, or model, costs and reference costs, an entry per instance."""
         columns: dict[str, list[tuple[float, float]]] = {}
-        with open(self.folder / f"{scale}.csv", newline="") as file:
+        with open(self.folder / f"{name}.csv", newline="") as file:
             for row in csv.DictReader(file):
-                columns.setdefault(row["method"], []).append((float(row["cost"]), float(row["reference"])))
-        return {method: (np.array(values)[:, 0], np.array(values)[:, 1]) for method, values in columns.items()}
+                if by == "method" or row["model"].endswith(row["test_set"]):  # of a sweep: each model on its own scale
+                    columns.setdefault(row[by], []).append((float(row["cost"]), float(row["reference"])))
+        return {key: (np.array(values)[:, 0], np.array(values)[:, 1]) for key, values in columns.items()}
+
+    def wide_ratio(self, scale: str) -> np.ndarray:
+        """Returns cost ratios to the optimum of GDSG-both at GADSG's number of parameters."""
+        cost, optimum = self._read_rows("wide", "model")[f"{WIDE}-{scale}"]
+        return cost / optimum
+
+    def made(self) -> str:
+        """Says on what, when and with which code the files were made."""
+        parts = [*self.documents.values(), *(read_json(self.folder / f"{name}.json") for name in ("sweep", "shifts"))]
+        days = sorted({part["created"][:10] for part in parts})
+        commits = {(part["commit"] or "-")[:10] + "+" * (part["commit"] or "").endswith("+") for part in parts}
+        commits |= {point["commit"][:10] for point in read_json(self.folder / "curves.json")["points"]}
+        devices = ", ".join(sorted({part["device"] for part in parts}))
+        between = " to ".join(dict.fromkeys((days[0], days[-1])))
+        return f"{devices}; measured {between} at commit {', '.join(f'`{commit}`' for commit in sorted(commits))}."
 
     def ratio(self, scale: str, method: str, reference: str) -> np.ndarray:
         """Returns cost ratios per instance, inf for an infeasible plan."""
@@ -154,9 +172,12 @@ def ablation(results: Results) -> list[str]:
     rows = []
     for scale in (scale for scale, measured in results.rows.items() if "gdsg-both" in measured):
         ratio = {m: results.ratio(scale, m, "optimum") for m in ("gdsg", "gdsg-both", "gadsg")}
-        direction, attention = ratio["gdsg"] - ratio["gdsg-both"], ratio["gdsg-both"] - ratio["gadsg"]
-        rows.append([scale, *map(mean_ratio, ratio.values()), *map(signed, (direction, attention))])
-    return table(["test set", "GDSG", "GDSG-both", "GADSG", "direction gains", "attention gains"], rows)
+        wide = results.wide_ratio(scale)
+        gains = (ratio["gdsg"] - ratio["gdsg-both"], ratio["gdsg-both"] - ratio["gadsg"], wide - ratio["gadsg"])
+        means = (ratio["gdsg"], ratio["gdsg-both"], wide, ratio["gadsg"])
+        rows.append([scale, *map(mean_ratio, means), *map(signed, gains)])
+    methods = ["GDSG", "GDSG-both", "GDSG-both, width 40", "GADSG"]
+    return table(["test set", *methods, "direction gains", "attention gains", "at equal size"], rows)
 
 
 def signed(difference: np.ndarray) -> str:
@@ -221,7 +242,8 @@ def curve_section(results: Results, pictures: Path) -> list[str]:
         for point in here:
             method = point["method"]
             if "steps" not in method:
-                curves.setdefault(POLISHED.get(method, method), []).append((point["seconds"], point["ratio"]))
+                name = f"polished {method.removesuffix(POLISH)}" if method.endswith(POLISH) else method
+                curves.setdefault(name, []).append((point["seconds"], point["ratio"]))  # its own name: its own colour
             if method == "gadsg" or method.startswith("gadsg, "):
                 name = "5 steps" if method == "gadsg" else method.removeprefix("gadsg, ")
                 samples.setdefault(name, []).append((int(point["budget"][4:]), point["ratio"], point["error"]))
@@ -241,7 +263,9 @@ def provenance(results: Results) -> list[str]:
     """Returns how each model was trained."""
     rows = []
     for scale in results.documents:
-        for method in (method for method in LEARNED if method in results.rows[scale]):
+        for method in (*LEARNED, WIDE):
+            if not (results.runs / f"{method}-{scale}").exists():
+                continue
             checkpoints = Checkpoints(results.runs / f"{method}-{scale}")
             loaded, meta = checkpoints.load(), checkpoints.read_meta(checkpoints.last_step() or 0)
             checkpoints.close()
@@ -249,10 +273,12 @@ def provenance(results: Results) -> list[str]:
             recipe, training = config.data.train[0], config.training
             data = ", ".join(f"`{digest}`" for digest in meta["data"].values())
             size = f"{config.model.hidden} x {config.model.num_layers}"
+            parameters = f"{sum(np.size(leaf) for leaf in jax.tree.leaves(loaded.params)):,}"
             budget = f"{training.steps} x {training.batch_size}"
             seeds = f"{training.seed}, {recipe.seed}, {config.data.validation[0].seed}"
-            rows.append([f"{method}-{scale}", size, f"{recipe.count}", budget, f"{loaded.step}", seeds, data])
-    headings = ["model", "width x layers", "labels", "steps x batch", "best step", "seeds", "data"]
+            name = f"{method}-{scale}"
+            rows.append([name, size, parameters, f"{recipe.count}", budget, f"{loaded.step}", seeds, data])
+    headings = ["model", "width x layers", "parameters", "labels", "steps x batch", "best step", "seeds", "data"]
     return table(headings, rows)
 
 
@@ -268,9 +294,8 @@ def main(
     """
     found, pictures = Results(results, runs), out.parent / "figures"
     pictures.mkdir(exist_ok=True)
-    first = next(iter(found.documents.values()))
     sections = {
-        "made": [f"{first['device']}; measured {first['created'][:10]} at commit `{(first['commit'] or '-')[:10]}`."],
+        "made": [found.made()],
         "table 4": paper_table(found, "optimum", mean_ratio, PAPER_RATIO),
         "table 4 paper": paper_table(found, PAPER_REFERENCE, mean_ratio, PAPER_RATIO),
         "table 5": paper_table(found, "optimum", accuracy, PAPER_ACCURACY),

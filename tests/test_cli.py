@@ -331,11 +331,15 @@ BAD = {
     ),
     "negative time limit": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--time-limit-s", "-1"),
-        "time_limit_s: Expected a number above 0, or None, got -1.0",
+        "time_limit_s: Expected a finite number above 0, or None, got -1.0",
+    ),
+    "time limit inf": (
+        lambda b: ("evaluate", "--data", b.data, "--out", b.out, "--methods", "exact", "--time-limit-s", "inf"),
+        "time_limit_s: Expected a finite number above 0, or None, got inf",
     ),
     "time limit nan": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--time-limit-s", "nan"),
-        "time_limit_s: Expected a number above 0, or None, got nan",
+        "time_limit_s: Expected a finite number above 0, or None, got nan",
     ),
     "no samples": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "random-belief", "--samples", 0),

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from laegd.cli.console import Interrupted, progress_bar, say, show
 from laegd.cli.methods import (
     AS_TRAINED,
+    METHODS,
     OptionalFloat,
     OptionalName,
     OptionalNames,
@@ -90,13 +91,14 @@ def compare(
     """Runs every solver on the data set, writes `out` and its CSV, prints the tables."""
     from laegd.evaluation.benchmark import RunConfig, against, choose_reference, compare_pairs, summarise
     from laegd.evaluation.report import differences_table, results_table
-    from laegd.evaluation.results import Comparison, examples, write_results
+    from laegd.evaluation.results import Comparison, examples, surroundings, write_results
 
     settings = RunConfig(NUM_EXAMPLES) if settings is None else settings
     names = [solver.name for solver in solvers]
     reference = choose_reference(reference, [dataset], names)
     solver_settings = {solver.name: settings_of(solver) for solver in solvers}
-    subject = {"solvers": solver_settings, "data": dataset.digest, "examples": settings.num_examples}
+    data = {"digest": dataset.digest, "files": dataset.files_digest}
+    subject = {"solvers": solver_settings, "data": data, "examples": settings.num_examples, **surroundings()}
     total = len(solvers) * len(dataset.manifest.shards)
     with _kept(out, subject, total) as journal:
         rows = {solver.name: _run(solver, dataset, journal, solver.name, settings) for solver in solvers}
@@ -145,6 +147,7 @@ def sweep(
     """
     from laegd.evaluation.benchmark import RunConfig, choose_reference
     from laegd.evaluation.report import sweep_legend, sweep_tables
+    from laegd.evaluation.results import surroundings
     from laegd.evaluation.sweep import make_cells, write_sweep
 
     settings = RunConfig(workers=workers)
@@ -154,7 +157,8 @@ def sweep(
     models = [*_load_models(_joined(checkpoints), sampling, free), *free]
     subject = {
         "models": {model.name: model.settings for model in models},
-        "data": {one.name: one.dataset.digest for one in test_sets},
+        "data": {one.name: {"digest": one.dataset.digest, "files": one.dataset.files_digest} for one in test_sets},
+        **surroundings(),
     }
     shards = sum(len(one.dataset.manifest.shards) for one in test_sets)
     with _kept(out, subject, len(models) * shards) as journal:
@@ -193,7 +197,8 @@ def _model_free(methods: str | None, sampling: Sampling, time_limit_s: float | N
     names = [] if methods is None else split_names(methods)
     for name in names:
         if not is_model_free(name):
-            raise ValueError(f"--methods: Expected methods without a network, got {name}. Name runs in --checkpoints.")
+            free = ", ".join((*filter(is_model_free, METHODS), "exact@SECONDS"))
+            raise ValueError(f"--methods: Expected any of {free}, got {name}. Name a network's run in --checkpoints.")
     solvers = [make_model_free(name, sampling.seed, time_limit_s) for name in names]
     return [Model(solver.name, solver, settings_of(solver)) for solver in solvers]
 

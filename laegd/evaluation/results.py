@@ -40,15 +40,22 @@ class Comparison:
     examples: Sequence[dict[str, Any]] = ()
 
 
+def surroundings() -> dict[str, Any]:
+    """Returns what answers and times depend on beside methods and data: commit, device, versions."""
+    return {
+        "commit": source_commit(),
+        "device": device_name(),
+        "versions": {name: version(name) for name in ("laegd", "jax", "numpy", "highspy")},
+    }
+
+
 def origin(reference: str) -> dict[str, Any]:
-    """Returns how a results file came about: command, time, commit, reference, device, versions."""
+    """Returns how a results file came about: command, time, reference and surroundings."""
     return {
         "command": f"laegd {shlex.join(sys.argv[1:])}",
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "commit": source_commit(),
         "reference": reference,
-        "device": device_name(),
-        "versions": {name: version(name) for name in ("laegd", "jax", "numpy", "highspy")},
+        **surroundings(),
     }
 
 

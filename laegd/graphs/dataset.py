@@ -155,6 +155,11 @@ class Dataset:
         """First 16 hexadecimal digits of the hash of its recipe and networks: names the data in results."""
         return self.manifest.networks[:16]
 
+    @property
+    def files_digest(self) -> str:
+        """First 16 hexadecimal digits of the hash of the shards' hashes: tells labels apart to the last bit."""
+        return hashlib.sha256("".join(entry.sha256 for entry in self.manifest.shards).encode()).hexdigest()[:16]
+
     @staticmethod
     def open(folder: Path) -> "Dataset":
         """Opens a data set; raises ValueError where the folder holds none or its manifest is bad."""

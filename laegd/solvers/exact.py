@@ -6,6 +6,7 @@ linear relaxation is nearly tight. Its duals certify a bound on every plan; a pl
 all columns by their reduced costs, and a small integer program over the rest ends the proof.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class ExactSolver:
 
     def __post_init__(self) -> None:
         limit = self.time_limit_s
-        require(limit is None or limit > 0, "time_limit_s", "a number above 0, or None", limit, "Give seconds.")
+        finite = limit is None or 0 < limit < math.inf
+        require(finite, "time_limit_s", "a finite number above 0, or None", limit, "Give seconds, or leave it out.")
         require(self.max_columns > 0, "max_columns", "at least 1", self.max_columns, "Keep the default.")
 
     def solve(self, instances: Sequence[Instance]) -> list[Plan]:

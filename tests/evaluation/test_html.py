@@ -208,6 +208,24 @@ def test_the_headline_is_about_the_first_learned_method(tmp_path):
         assert f'<p class="lead">{words}' in page_of(read_files([path]), ["results.json"])
 
 
+def test_the_headline_says_which_networks_the_mean_is_over(tmp_path):
+    """A quarter has no plan, so the mean is not over all of them."""
+    document = results(("gdsg",))
+    document["results"][0] |= {"infeasible": 0.25, "instances": 2000}
+    text = page_of(read_files([write(tmp_path / "results.json", document)]), ["results.json"])
+    assert "on average over those of 2,000 networks that both solve, 25 % have no plan of it;" in text
+
+
+@pytest.mark.parametrize("key", ["method", "test_set", "reference"])
+def test_a_name_with_control_characters_gives_a_page(tmp_path, key):
+    """XML has no place for them; they are shown as the sign for what cannot be shown."""
+    document = results(("gdsg", "mcmf"))
+    for row in (document, *document["results"]):
+        row[key] = "a\x01\x00\ufffe" + row.get(key, "")
+    text = page_of(read_files([write(tmp_path / "results.json", document)]), ["results.json"])
+    assert "a\ufffd\ufffd\ufffd" in text and not re.search("[\x00-\x08\ufffe]", text)
+
+
 def test_networks_without_a_reference_are_counted(tmp_path):
     """They have no ratio, and the reader is told how many there are."""
     document = results(("mcmf", "gdsg"))

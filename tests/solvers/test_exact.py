@@ -253,7 +253,9 @@ def test_unusual_networks_are_solved(scale, settings):
         assert ExactSolver().lower_bound(instance) <= plan.cost
 
 
-@pytest.mark.parametrize(("field", "value"), [("time_limit_s", 0.0), ("time_limit_s", -1.0), ("max_columns", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("time_limit_s", 0.0), ("time_limit_s", -1.0), ("time_limit_s", np.inf), ("max_columns", 0)]
+)
 def test_bad_settings_are_refused(field, value):
     """The error names the field."""
     with pytest.raises(ValueError, match=f"{field}: Expected"):

@@ -11,6 +11,7 @@ from string import Template
 
 from laegd.evaluation.web.files import Data, ResultFile, read_files
 from laegd.evaluation.web.pictures import LEARNED, charts, maps
+from laegd.evaluation.web.svg import showable
 from laegd.evaluation.web.tables import NOT_KNOWN, paired_table, quality_table
 from laegd.scenario.files import require_writable, write_atomically
 from laegd.scenario.scenario import require
@@ -67,7 +68,7 @@ def page_of(results: Sequence[ResultFile], names: Sequence[str]) -> str:
         _section(f"file{i}", file, name, several=len(results) > 1)
         for i, (file, name) in enumerate(zip(results, names, strict=True), 1)
     ]
-    return Template((folder / "report.html").read_text(encoding="utf-8")).substitute(
+    page = Template((folder / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(" and ".join(dict.fromkeys(_title(file) for file in results))),
         # Only this script runs: whatever a file says, it cannot bring one of its own.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -77,6 +78,7 @@ def page_of(results: Sequence[ResultFile], names: Sequence[str]) -> str:
         sections="\n".join(sections),
         definitions=_pairs(DEFINITIONS),
     )
+    return showable(page)
 
 
 def _title(file: ResultFile) -> str:
@@ -122,10 +124,12 @@ def _headline(file: ResultFile) -> str:
     error = "" if row.ratio_standard_error is None else f" \u00b1 {100 * row.ratio_standard_error:.2f}"
     who = f"{row.model or row.method} on {row.test_set}" if file.is_sweep else row.method
     best = "Best mean: " if file.is_sweep else ""
+    networks = f"{row.instances:,} networks"
+    if row.infeasible or row.without_reference:
+        networks = f"those of {networks} that both solve, {100 * row.infeasible:.3g} % have no plan of it"
     return (
-        f"{best}{who} costs {excess:.2f}{error} % more than the {file.reference_name} on average over "
-        f"{row.instances:,} networks; {100 * row.accuracy:.1f} % of its plans are within 10 %; "
-        f"{1e3 * row.seconds_total:.3g} ms per network."
+        f"{best}{who} costs {excess:.2f}{error} % more than the {file.reference_name} on average over {networks}; "
+        f"{100 * row.accuracy:.1f} % of all are within 10 %; {1e3 * row.seconds_total:.3g} ms per network."
     )
 
 

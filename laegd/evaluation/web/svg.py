@@ -19,12 +19,18 @@ PAGE_COLOURS = {
     GRID: "var(--line)",
     "#ffffff": "var(--paper)",
 }
+UNSHOWABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML has no place for them
 POINTERS = re.compile(r"url\(#([^)]+)\)")
 FONT = re.compile(r"(font:[^;]*?px) [^;]*")
 LONG_NUMBER = re.compile(r"(-?\d+\.\d{2})\d+")
 SALT = "laegd"
 HALO = "halo"  # words on a map
 ENLARGED = 1.4  # pixels of the page for a point of the figure, at most
+
+
+def showable(text: str) -> str:
+    """Returns the text with a replacement character for every one that neither XML nor HTML can hold."""
+    return UNSHOWABLE.sub("\ufffd", text)
 
 
 def to_svg(figure: "Figure", name: str, label: str) -> str:
@@ -40,6 +46,7 @@ def to_svg(figure: "Figure", name: str, label: str) -> str:
 
     texts: Any = figure.findobj(Text)
     for text in texts:
+        text.set_text(showable(text.get_text()))
         if text.get_path_effects():
             text.set(path_effects=[], gid=HALO)
     content = io.BytesIO()
