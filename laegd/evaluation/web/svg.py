@@ -46,13 +46,12 @@ def to_svg(figure: "Figure", name: str, label: str) -> str:
 
     texts: Any = figure.findobj(Text)
     for text in texts:
-        text.set_text(showable(text.get_text()))
         if text.get_path_effects():
             text.set(path_effects=[], gid=HALO)
     content = io.BytesIO()
     with plain_names(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": SALT}):
         figure.savefig(content, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator")))
-    root = ElementTree.fromstring(content.getvalue())
+    root = ElementTree.fromstring(showable(content.getvalue().decode()))
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag.endswith(("}metadata", "}style"))]:
             parent.remove(child)  # the style would hold for the whole page
