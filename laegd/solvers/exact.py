@@ -154,6 +154,10 @@ class _Search:
         starts = [columns_of(self.edges, start) for start in self.starts]
         columns = Columns.join([*starts, self.pool.take(np.flatnonzero(inside))])
         relaxation.add(columns)
+        # Also where no time is left to solve it: the dive goes on from there, with the columns of the relaxation.
+        value = np.zeros(len(columns))
+        value[len(starts[0]) :][: len(starts[1])] = 1.0  # the best start
+        best = best._replace(columns=columns, value=value)
         max_nodes = np.full(self.num_servers, _FIRST_NODES)
         while (duals := relaxation.solve(self.root_deadline)) is not None:
             root, new = self._price(duals, columns, inside, max_nodes)
