@@ -132,7 +132,7 @@ def list_columns(edges: Edges, num_users: int, max_columns: int) -> tuple[Column
     total_floor, levels, num_listed = edges.floor, [(member, edges.execute_cost)], len(member)
     while len(member):
         grown = np.bincount(edges.server[member[:, 0]], edges.last[member[:, -1]] - member[:, -1] - 1, num_servers)
-        while num_listed + grown.sum() > max_columns:
+        while grown.any() and num_listed + grown.sum() > max_columns:
             skipped[grown.argmax()] = True
             grown[grown.argmax()] = 0
         if skipped.any():

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from laegd.problem.feasibility import packable
+from laegd.problem.feasibility import pack, packable
 from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import make_plan, violations
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Scenario
 from laegd.solvers.columns import list_columns, offload_edges
-from laegd.solvers.exact import ExactSolver
+from laegd.solvers.exact import ExactSolver, _Search
 from laegd.solvers.pricing import search_columns
 
 REFERENCES = sorted((Path(__file__).parents[1] / "data" / "reference").glob("*.json"))
@@ -251,6 +251,23 @@ def test_unusual_networks_are_solved(scale, settings):
         assert plan.cost == pytest.approx(by_brute_force(instance), rel=1e-9)
         assert plan.feasible == np.isfinite(plan.cost)
         assert ExactSolver().lower_bound(instance) <= plan.cost
+
+
+@pytest.mark.parametrize("max_columns", [1, 200_000])
+def test_the_search_goes_on_where_there_was_no_time_for_the_relaxation(max_columns):
+    """The deadlines of the first two parts are apart: the relaxation's may be over before it is solved once."""
+    checked = 0
+    for instance in batch_of("gs6_gu16_au11", 4, 21):
+        if (packed := pack(instance.costs)) is None:
+            continue
+        search = _Search(instance.costs, [packed], np.inf, max_columns)
+        search.root_deadline = 0.0
+        search.dive(search.relax().columns)
+        server, bound = search.best, search.relax().bound
+        plan, optimum = make_plan(instance, server, "exact", 0.0, bound), ExactSolver().solve_one(instance)
+        assert violations(instance, plan) == [] and bound <= optimum.cost * (1 + 1e-9) <= plan.cost * (1 + 2e-9)
+        checked += 1
+    assert checked
 
 
 @pytest.mark.parametrize(
