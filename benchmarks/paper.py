@@ -50,7 +50,6 @@ PAPER_ACCURACY = {
 }
 SCALES = tuple(PAPER_RATIO)
 CURVE_SCALES = ("gs2_gu5_au3", "gs3_gu6_au4", "gs6_gu14_au10", "gs9_gu19_au12")  # Figs. 4 and 5
-POLISH = " + polish"
 LEARNED = ("gadsg", "gdsg", "gdsg-both", "grlo")
 WIDE = "gdsg-both-wide"  # trained for the ablation alone
 PAPER_REFERENCE = "mcmf-search"  # the paper's labels: many flows, each improved by local search
@@ -242,8 +241,7 @@ def curve_section(results: Results, pictures: Path) -> list[str]:
         for point in here:
             method = point["method"]
             if "steps" not in method:
-                name = f"polished {method.removesuffix(POLISH)}" if method.endswith(POLISH) else method
-                curves.setdefault(name, []).append((point["seconds"], point["ratio"]))  # its own name: its own colour
+                curves.setdefault(method, []).append((point["seconds"], point["ratio"]))
             if method == "gadsg" or method.startswith("gadsg, "):
                 name = "5 steps" if method == "gadsg" else method.removeprefix("gadsg, ")
                 samples.setdefault(name, []).append((int(point["budget"][4:]), point["ratio"], point["error"]))

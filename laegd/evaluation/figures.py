@@ -84,6 +84,8 @@ def quality_against_time(
         seconds, excess = [s for s, _ in points], [excess_percent(ratio) for _, ratio in points]
         size = 10 if look.marker == "*" else 7
         looks = {"color": look.colour, "marker": look.marker, "markersize": size, **POINTS}
+        if " + " in method:  # with something added it looks like the method itself, but dashed
+            looks["linestyle"] = "--"
         (handles[method],) = axes.plot(seconds, excess, **looks)
         drawn.extend(excess)
     time_axis(axes)
