@@ -153,7 +153,8 @@ def _convert(values: dict[str, Any], settings: type[Settings]) -> Settings:
     try:
         return msgspec.convert(values, settings)
     except msgspec.ValidationError as error:
-        raise ValueError(f"config: {error}. Correct that setting.") from error
+        reason = str(error).rstrip(".")
+        raise ValueError(f"config: {reason}. Correct that setting.") from error
 
 
 def _check_keys(value: Any, annotation: Any, path: str) -> None:
