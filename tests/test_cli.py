@@ -479,7 +479,7 @@ BAD = {
     ),
     "sweep with a learned method": (
         lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, "--out", b.out, "--methods", "gadsg"),
-        "--methods: Expected methods without a network, got gadsg",
+        r"--methods: Expected any of re, ao, .*, exact@SECONDS, got gadsg\. Name a network.s run in --checkpoints",
     ),
     "sweep with a reference that is not compared": (
         lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, "--out", b.out, "--reference", "ao"),
