@@ -82,10 +82,11 @@ class Results:
 
     def made(self) -> str:
         """Says on what, when and with which code the files were made."""
-        parts = [*self.documents.values(), *(read_json(self.folder / f"{name}.json") for name in ("sweep", "shifts"))]
+        sweeps = [read_json(self.folder / f"{name}.json") for name in ("sweep", "shifts", "wide")]
+        parts = [*self.documents.values(), *sweeps]
         days = sorted({part["created"][:10] for part in parts})
-        commits = {(part["commit"] or "-")[:10] + "+" * (part["commit"] or "").endswith("+") for part in parts}
-        commits |= {point["commit"][:10] for point in read_json(self.folder / "curves.json")["points"]}
+        found = {part["commit"] or "-" for part in (*parts, *read_json(self.folder / "curves.json")["points"])}
+        commits = {commit[:10] + "+" * commit.endswith("+") for commit in found}  # +: with changes
         devices = ", ".join(sorted({part["device"] for part in parts}))
         between = " to ".join(dict.fromkeys((days[0], days[-1])))
         return f"{devices}; measured {between} at commit {', '.join(f'`{commit}`' for commit in sorted(commits))}."
@@ -233,7 +234,8 @@ def curve_section(results: Results, pictures: Path) -> list[str]:
     """Draws quality against time and against the number of samples."""
     document = read_json(results.folder / "curves.json")
     counts = " and ".join(f"{count} instances of {scale}" for scale, count in document["counts"].items())
-    lines = [f"{counts}, seed {document['seed']}, {document['device']}.", ""]
+    data = ", ".join(f"`{digest}`" for digest in sorted({point["data"] for point in document["points"]}))
+    lines = [f"{counts}, seed {document['seed']}, data {data}, {document['device']}.", ""]
     for scale in dict.fromkeys(point["scale"] for point in document["points"]):
         here = [point for point in document["points"] if point["scale"] == scale]
         curves: dict[str, list[tuple[float, float]]] = {}
