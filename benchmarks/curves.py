@@ -26,8 +26,8 @@ from laegd.solvers.alternating import AlternatingOptimization
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
 from laegd.solvers.random_execution import RandomExecution
-from laegd.training.checkpoint import source_commit
 from laegd.training.loop import ensure_data
+from laegd.training.meta import source_commit
 
 COUNTS = {"gs3_gu7_au5": 250}  # instances: the first of the test set of launch/paper.sh
 TEST_SEED = 90

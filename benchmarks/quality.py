@@ -19,8 +19,8 @@ from laegd.graphs.dataset import Dataset, Recipe
 from laegd.scenario.files import write_atomically
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
-from laegd.training.checkpoint import source_commit
 from laegd.training.loop import ensure_data
+from laegd.training.meta import source_commit
 
 TEST_SEED = 90
 COUNTS = {"gs3_gu7_au5": 2000, "gs2_gu4_au2": 1000, "gs6_gu14_au10": 500, "gs9_gu20_au13": 250}

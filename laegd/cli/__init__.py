@@ -1,4 +1,7 @@
-"""The command line: parse, call, print. Exit codes: 0 done, 2 bad input, 3 no feasible plan, 130 interrupted.
+"""The command line: parse, call, print.
+
+Exit codes: 0 done, 2 bad input, 3 no feasible plan, 4 a process of the job was stuck or lost, 75 ended by SIGTERM, 130
+by Ctrl-C.
 
 Every command imports what it needs when it runs, so that `--help` and `generate` do not wait for JAX.
 """
@@ -8,15 +11,26 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, suppress
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial, wraps
 from typing import Any, NoReturn
 
 import tyro
 
 from laegd.cli.compare import evaluate, sweep
-from laegd.cli.console import EXIT_BAD_INPUT, EXIT_INFEASIBLE, EXIT_INTERRUPTED, Infeasible, Interrupted, tell
+from laegd.cli.console import (
+    EXIT_BAD_INPUT,
+    EXIT_INFEASIBLE,
+    EXIT_INTERRUPTED,
+    EXIT_PREEMPTED,
+    Infeasible,
+    Interrupted,
+    Terminated,
+    tell,
+)
 from laegd.cli.data import export, generate, import_sites
 from laegd.cli.learn import demo, train
 from laegd.cli.plan import solve
@@ -43,23 +57,51 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; one line on standard error and an exit code where it fails."""
     call = _parse(arguments)
+    with _sigterm_like_ctrl_c(), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
+        message, code = _run(call)
+    if code:
+        _end(message, code, at_once=arguments is None)
+
+
+def _run(call: Callable[[], None]) -> tuple[str, int]:
+    """Returns what to say at the end, and the exit code."""
     try:
         call()
         sys.stdout.flush()
-        return
+        return "", 0
     except Infeasible as error:
-        message, code = str(error), EXIT_INFEASIBLE
-    except (Interrupted, KeyboardInterrupt) as error:
-        message, code = str(error) or "interrupted", EXIT_INTERRUPTED
+        return str(error), EXIT_INFEASIBLE
+    except Interrupted as error:
+        return str(error), error.exit_code
+    except Terminated:
+        return "ended by SIGTERM", EXIT_PREEMPTED
+    except KeyboardInterrupt:
+        return "interrupted", EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read us has left
-        message, code = "", 128 + signal.SIGPIPE
+        return "", 128 + signal.SIGPIPE
     except OSError as error:
         reason = error.strerror or str(error)
-        message = f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it."
-        code = EXIT_BAD_INPUT
+        return f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it.", EXIT_BAD_INPUT
     except (ValueError, FloatingPointError) as error:
-        message, code = str(error), EXIT_BAD_INPUT
-    _end(message, code, at_once=arguments is None)
+        return "" if type(error).__name__ == "ReportedError" else str(error), EXIT_BAD_INPUT
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Lets a scheduler's SIGTERM end a command as Ctrl-C does: nothing is lost, and it says so."""
+
+    def handle(number: int, frame: Any) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _end(message: str, code: int, at_once: bool) -> NoReturn:

@@ -1,13 +1,13 @@
 """Commands that compare: `evaluate`, methods on one data set, and `sweep`, models on many."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from laegd.cli.console import Interrupted, progress_bar, say, show
+from laegd.cli.console import Interrupted, Preempted, Terminated, join_cluster, progress_bar, say, show
 from laegd.cli.methods import (
     AS_TRAINED,
     METHODS,
@@ -22,6 +22,7 @@ from laegd.cli.methods import (
     settings_of,
     split_names,
 )
+from laegd.training.cluster import ALONE_OR_SLURM, Cluster
 
 if TYPE_CHECKING:
     from laegd.evaluation.benchmark import RunConfig
@@ -50,6 +51,7 @@ def evaluate(
     examples: int = NUM_EXAMPLES,
     workers: int = 1,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
+    cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
     """Compares methods on a data set; prints tables, writes results and a CSV with a row per instance.
 
@@ -68,17 +70,19 @@ def evaluate(
         examples: Instances whose whole plans are written too, for a report.
         workers: Processes for re, ao, mcmf and exact; their times suffer where cores are shared.
         sampling: Settings of learned methods and random-belief.
+        cluster: Where several processes share the instances.
     """
     from laegd.evaluation.benchmark import RunConfig, choose_reference
     from laegd.graphs.dataset import Dataset
 
+    join_cluster(cluster)
     settings = RunConfig(examples, workers)
     dataset = Dataset.open(data)
     names = None if methods is None else split_names(methods)
     if names is not None:
         choose_reference(reference, [dataset], names)
     solvers = make_solvers(names, _joined(checkpoint), sampling, time_limit_s)
-    compare(solvers, dataset, out, reference, settings)
+    compare(solvers, dataset, out, reference, settings, cluster.stuck_after_s)
 
 
 def compare(
@@ -87,6 +91,7 @@ def compare(
     out: Path,
     reference: str | None = None,
     settings: "RunConfig | None" = None,
+    stuck_after_s: float = ALONE_OR_SLURM.stuck_after_s,
 ) -> None:
     """Runs every solver on the data set, writes `out` and its CSV, prints the tables."""
     from laegd.evaluation.benchmark import RunConfig, against, choose_reference, compare_pairs, summarise
@@ -100,8 +105,8 @@ def compare(
     data = {"digest": dataset.digest, "files": dataset.files_digest}
     subject = {"solvers": solver_settings, "data": data, "examples": settings.num_examples, **surroundings()}
     total = len(solvers) * len(dataset.manifest.shards)
-    with _kept(out, subject, total) as journal:
-        rows = {solver.name: _run(solver, dataset, journal, solver.name, settings) for solver in solvers}
+    with _kept(out, subject, total, stuck_after_s) as work:
+        rows = {solver.name: _run(solver, dataset, work, solver.name, settings) for solver in solvers}
         rows = against(reference, dataset, rows)
         results = [(summarise(name, dataset, rows[name], reference), rows[name]) for name in names]
         found = Comparison(
@@ -109,9 +114,9 @@ def compare(
             solver_settings,
             results,
             compare_pairs(rows),
-            examples(dataset, names, journal, settings.num_examples),
+            examples(dataset, names, work.journal, settings.num_examples),
         )
-        write_results(out, found)
+        work.finish(lambda: write_results(out, found))
     m = dataset.manifest
     title = f"{m.count} instances of {m.scale}, seed {m.seed}, data {dataset.digest}"
     show(results_table([summary for summary, _ in results], title))
@@ -129,6 +134,7 @@ def sweep(
     time_limit_s: OptionalFloat = None,
     workers: int = 1,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
+    cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
     """Compares trained networks on data sets of any scales and settings; prints a matrix, writes results and a CSV.
 
@@ -144,12 +150,14 @@ def sweep(
         time_limit_s: Per instance, for exact.
         workers: Processes for methods without a network.
         sampling: Settings of the networks.
+        cluster: Where several processes share the instances.
     """
     from laegd.evaluation.benchmark import RunConfig, choose_reference
     from laegd.evaluation.report import sweep_legend, sweep_tables
     from laegd.evaluation.results import surroundings
     from laegd.evaluation.sweep import make_cells, write_sweep
 
+    join_cluster(cluster)
     settings = RunConfig(workers=workers)
     test_sets = _open_test_sets(_joined(data))
     free = _model_free(methods, sampling, time_limit_s)
@@ -161,14 +169,14 @@ def sweep(
         **surroundings(),
     }
     shards = sum(len(one.dataset.manifest.shards) for one in test_sets)
-    with _kept(out, subject, len(models) * shards) as journal:
+    with _kept(out, subject, len(models) * shards, cluster.stuck_after_s) as work:
         rows = {
-            (model.name, one.name): _run(model.solver, one.dataset, journal, model.name, settings)
+            (model.name, one.name): _run(model.solver, one.dataset, work, model.name, settings)
             for model in models
             for one in test_sets
         }
         cells = make_cells(models, test_sets, rows, reference)
-        write_sweep(out, models, test_sets, cells)
+        work.finish(lambda: write_sweep(out, models, test_sets, cells))
     for table in sweep_tables(cells, f"mean cost / {reference} \u00b1 standard error"):
         show(table)
     for line in sweep_legend(cells):
@@ -220,32 +228,59 @@ def _load_models(runs: Sequence[Path], sampling: Sampling, others: "Sequence[Mod
     return models
 
 
+class _Work(NamedTuple):
+    """A comparison under way."""
+
+    journal: "Journal"
+    beat: Callable[[], None]
+
+    def finish(self, write: Callable[[], None]) -> None:
+        """Writes the results, by rank 0, and deletes the journal."""
+        from laegd.training.cluster import share
+
+        def write_once() -> bytes:
+            write()
+            return b""
+
+        share(write_once)
+        self.journal.remove()
+
+
 @contextmanager
-def _kept(out: Path, subject: dict, total: int) -> "Iterator[Journal]":
-    """Yields the journal beside `out`; what is in it stays there until the results are written."""
+def _kept(out: Path, subject: dict, total: int, stuck_after_s: float) -> Iterator[_Work]:
+    """Yields the work on `out`, which no other job may have; what is solved stays in a journal beside it."""
     from laegd.evaluation.journal import Journal, journal_path
-    from laegd.evaluation.results import csv_path
-    from laegd.scenario.files import require_writable
+    from laegd.training.cluster import share, watched
 
     path = journal_path(out)
-    for target in (out, csv_path(out), path):
+    with ExitStack() as stack:
+        share(lambda: _claim(out, path, stack))
+        journal = Journal.open(path, subject)
+        if journal.done:
+            say(f"{path}: goes on with {len(journal.done)} of {total} parts done")
+        try:
+            yield _Work(journal, stack.enter_context(watched(stuck_after_s)))
+        except KeyboardInterrupt as error:
+            if not journal.done:
+                raise
+            end = Preempted if isinstance(error, Terminated) else Interrupted
+            raise end(
+                f"stopped with {len(journal.done)} of {total} parts done; they are kept in {path}, "
+                "the same command goes on from there"
+            ) from None
+
+
+def _claim(out: Path, journal: Path, stack: ExitStack) -> bytes:
+    from laegd.evaluation.results import csv_path
+    from laegd.scenario.files import locked, require_writable
+
+    for target in (out, csv_path(out), journal):
         require_writable(target)
-    journal = Journal.open(path, subject)
-    if journal.done:
-        say(f"{path}: goes on with {len(journal.done)} of {total} parts done")
-    try:
-        yield journal
-    except KeyboardInterrupt:
-        if not journal.done:
-            raise
-        raise Interrupted(
-            f"stopped with {len(journal.done)} of {total} parts done; they are kept in {path}, "
-            "the same command goes on from there"
-        ) from None
-    journal.remove()
+    stack.enter_context(locked(journal.with_suffix(".lock"), "Wait until it ends, or name another --out."))
+    return b""
 
 
-def _run(solver: "Solver", dataset: "Dataset", journal: "Journal", name: str, settings: "RunConfig") -> "Rows":
+def _run(solver: "Solver", dataset: "Dataset", work: _Work, name: str, settings: "RunConfig") -> "Rows":
     from dataclasses import replace
 
     from laegd.evaluation.benchmark import run
@@ -253,7 +288,7 @@ def _run(solver: "Solver", dataset: "Dataset", journal: "Journal", name: str, se
     if not is_model_free(solver.name):
         settings = replace(settings, workers=1)
     with progress_bar(name if name == solver.name else f"{name} {dataset.manifest.scale}") as bar:
-        return run(solver, dataset, lambda done, total: bar(done, total, ""), journal, name, settings)
+        return run(solver, dataset, lambda done, total: bar(done, total, ""), work.journal, name, settings, work.beat)
 
 
 def _say_what_has_no_reference(count: int, reference: str, where: str) -> None:

@@ -4,13 +4,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+if TYPE_CHECKING:
+    from laegd.training.cluster import Cluster
+
 EXIT_BAD_INPUT = 2
 EXIT_INFEASIBLE = 3
+EXIT_PREEMPTED = 75
+"""After SIGTERM: what was finished is kept, the same command goes on; a scheduler that sent it may start it again."""
 EXIT_INTERRUPTED = 130
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where standard error is a file
@@ -20,28 +25,60 @@ class Infeasible(Exception):
     """No plan exists, or none was found; the message says for whom."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, answered like Ctrl-C."""
+
+
 class Interrupted(Exception):
     """Ctrl-C, after what was under way has been kept."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class Preempted(Interrupted):
+    """The same after SIGTERM."""
+
+    exit_code = EXIT_PREEMPTED
+
+
+_rank = 0
+
+
+def join_cluster(cluster: "Cluster") -> None:
+    """Joins the other processes of a job, if there are any; from then on rank 0 alone prints."""
+    from laegd.training.cluster import rank, start
+
+    global _rank
+    found = start(cluster)
+    if found is not None:
+        _rank = rank()
+        say(found)
 
 
 def say(line: str) -> None:
     """Prints a line of the answer, as it is: neither wrapped nor marked up."""
-    print(line, flush=True)
+    if _rank == 0:
+        print(line, flush=True)
 
 
 def show(table: Any) -> None:
     """Prints a table as wide as the terminal, 80 columns where there is none."""
-    Console().print(table)
+    if _rank == 0:
+        Console().print(table)
 
 
 def tell(message: str) -> None:
-    """Prints one line on standard error."""
-    print(f"laegd: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Prints one line on standard error; ranks other than 0 say who they are."""
+    who = f"rank {_rank}: " if _rank else ""
+    print(f"laegd: {who}{' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Yields report(done, total, note): a bar that vanishes at the end, or now and then a line in a log file."""
+    if _rank:
+        yield lambda done, total, note: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _progress_lines(title)

@@ -1,13 +1,15 @@
 """Commands that train: `train`, and `demo`, the whole way in small."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from laegd.cli.compare import compare
-from laegd.cli.console import Interrupted, progress_bar, say
+from laegd.cli.console import Interrupted, Preempted, join_cluster, progress_bar, say
 from laegd.cli.methods import OptionalInt, OptionalPath
+from laegd.training.cluster import ALONE_OR_SLURM, Cluster
 
 if TYPE_CHECKING:
     from laegd.config import ExperimentConfig
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from laegd.training.loop import Progress, TrainResult
 
 
-def _train(config: "ExperimentConfig", workdir: Path, data: Path | None) -> "TrainResult":
+def _train(
+    config: "ExperimentConfig", workdir: Path, data: Path | None, cluster: Cluster = ALONE_OR_SLURM
+) -> "TrainResult":
     from laegd.training.loop import train as run
 
     with progress_bar("train") as bar:
@@ -26,9 +30,10 @@ def _train(config: "ExperimentConfig", workdir: Path, data: Path | None) -> "Tra
                 note += f"  validation cost ratio {progress.ratio:.4f}"
             bar(progress.done, progress.total, note)
 
-        result = run(config, workdir, data, report)
+        result = run(config, workdir, data, report, cluster.stuck_after_s)
     if result.interrupted:
-        raise Interrupted(f"stopped at step {result.step}; checkpoint kept, the same command goes on from there")
+        end = Preempted if result.signal == signal.SIGTERM else Interrupted
+        raise end(f"stopped at step {result.step}; checkpoint kept, the same command goes on from there")
     return result
 
 
@@ -38,6 +43,7 @@ def train(
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
     data: OptionalPath = None,
     seed: OptionalInt = None,
+    cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
     """Trains GADSG; makes the data sets first where they are missing. The same command goes on where it stopped.
 
@@ -47,11 +53,13 @@ def train(
         set: Overrides a setting, such as training.steps=500; may be repeated.
         data: Where data sets lie and are made; default: WORKDIR/data.
         seed: Short for --set training.seed=SEED.
+        cluster: Where several processes train together.
     """
     from laegd.config import load_config
 
+    join_cluster(cluster)
     overrides = (*set, f"training.seed={seed}") if seed is not None else set
-    result = _train(load_config(config, overrides), workdir, data)
+    result = _train(load_config(config, overrides), workdir, data, cluster)
     say(f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}")
 
 

@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Float
 
-from laegd.evaluation.journal import Journal, Key
+from laegd.evaluation.journal import Journal, Key, line_of
 from laegd.evaluation.rows import Rows, solve_shards
 from laegd.graphs.dataset import Dataset
 from laegd.problem.instance import Solver
 from laegd.scenario.scenario import require
+from laegd.training.cluster import gather, num_processes, rank
 
 ACCURATE_BELOW = 1.1  # cost accuracy rate: share of instances with a ratio below this
 REFERENCES = {"exact": "optimum", "mcmf": "mcmf"}  # label method -> name of the reference
@@ -106,8 +107,11 @@ def run(
     journal: Journal | None = None,
     name: str | None = None,
     settings: RunConfig = RunConfig(),
+    beat: Callable[[], None] = lambda: None,
 ) -> Rows:
     """Solves the shards of a data set that the journal does not have yet; the reference is the labels.
+
+    Several processes call this together: each takes every n-th shard, and all end with the rows of all shards.
 
     Args:
         solver: What to run.
@@ -116,16 +120,20 @@ def run(
         journal: Where answers are kept; None: in memory.
         name: Of the solver in the journal; None: its own.
         settings: How.
+        beat: Called whenever all processes have met.
     """
     journal = Journal() if journal is None else journal
     shards = dataset.manifest.shards
     keys = [Key(name or solver.name, dataset.digest, shard) for shard in range(len(shards))]
     todo = [key.shard for key in keys if key not in journal.done]
-    done = len(dataset) - sum(shards[shard].count for shard in todo)
-    progress(done, len(dataset))
-    for shard, answers in solve_shards(solver, dataset, settings.num_examples, todo, settings.workers):
-        journal.add(keys[shard], answers)
-        done += shards[shard].count
+    progress(len(dataset) - sum(shards[shard].count for shard in todo), len(dataset))
+    solved = solve_shards(solver, dataset, settings.num_examples, todo[rank() :: num_processes()], settings.workers)
+    for _ in range(-(-len(todo) // num_processes())):
+        mine = next(solved, None)
+        given = gather(b"" if mine is None else line_of(keys[mine[0]], mine[1]))
+        beat()
+        journal.add([line for line in given if line])
+        done = sum(entry.count for key, entry in zip(keys, shards, strict=True) if key in journal.done)
         progress(done, len(dataset))
     return Rows.join([journal.done[key].rows for key in keys])
 
@@ -226,8 +234,9 @@ def compare_pairs(rows: Mapping[str, Rows]) -> list[Paired]:
 
 
 def device_name() -> str:
-    """Names the devices that JAX computes on, and the host's cores."""
+    """Names the devices that JAX computes on, and each host's cores."""
     import jax
 
     devices = jax.local_devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} cores, {platform.machine()})"
+    kind = f"{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} cores, {platform.machine()})"
+    return kind if num_processes() == 1 else f"{num_processes()} processes with {kind} each"

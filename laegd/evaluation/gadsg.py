@@ -28,7 +28,9 @@ from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.exact import lower_bound
-from laegd.training.checkpoint import Checkpoints, Loaded
+from laegd.training.checkpoint import Checkpoints
+from laegd.training.cluster import share
+from laegd.training.meta import Loaded
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
 
@@ -215,9 +217,7 @@ def load(run: Path | str, which: str = "best", **settings: object) -> GADSG:
         which: "best" (by validation) or "last" checkpoint.
         settings: Fields of `PlanConfig`, such as num_samples=32; sampler and decoding are the run's unless given.
     """
-    checkpoints = Checkpoints(Path(run))
-    loaded = checkpoints.load(which)
-    checkpoints.close()
+    loaded = Loaded.from_bytes(share(lambda: Checkpoints(Path(run)).load(which).to_bytes()))
     defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
     plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
     return GADSG(loaded, plan_config, loaded.config.method)

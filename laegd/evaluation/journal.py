@@ -1,22 +1,26 @@
 """What has been computed so far, a line per solver and shard, so that a comparison goes on where it was stopped.
 
+Every rank of a job knows it; rank 0 has the file.
 The first line tells what is compared: solvers with their settings, data sets by digest. A line is written to the disk
 when its shard is solved; a line that a crash has torn is computed again. The reference is chosen from the answers at
 the end, so it does not stand there.
 """
 
+import io
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from laegd.evaluation.rows import Answers, Rows
 from laegd.scenario.scenario import require
+from laegd.training.cluster import rank, share
 
 JOURNAL_FORMAT = "laegd-journal/1"
 _DIFFERENCES_SHOWN = 3
@@ -66,18 +70,21 @@ class Journal:
             ValueError: The journal is of another comparison, or damaged; it names what differs.
         """
         journal = Journal(path, json.loads(json.dumps({"format": JOURNAL_FORMAT, **subject})))
-        try:
-            with open(path, "rb") as file:
-                journal._read(file)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise ValueError(f"{path}: Expected a readable journal, got: {error.strerror}. Delete it.") from error
+
+        def read() -> bytes:
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return b""
+            except OSError as error:
+                raise ValueError(f"{path}: Expected a readable journal, got: {error.strerror}. Delete it.") from error
+
+        journal._read(share(read))
         return journal
 
-    def _read(self, file: BinaryIO) -> None:
+    def _read(self, content: bytes) -> None:
         previous: Exception | None = None
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(io.BytesIO(content), start=1):
             if previous is not None:  # damage, and yet another line after it: no crash has done that
                 raise ValueError(
                     f"{self.path}, line {number - 1}: Expected an entry, got: {previous}. Delete the file."
@@ -104,12 +111,20 @@ class Journal:
                 "delete that file to begin anew."
             )
 
-    def add(self, key: Key, answers: Answers) -> None:
-        """Keeps a shard's answers; they are on the disk when this returns."""
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Keeps the answers of shards, a `line_of` each; they are on the disk when this returns."""
         if self.path is not None:
-            line = msgspec.json.encode(_to_line(key, answers)) + b"\n"
-            self._append(self.path, line if self.size else json.dumps(self.header).encode() + b"\n" + line)
-        self.done[key] = answers
+            content = b"".join(lines)
+
+            def write() -> bytes:
+                assert self.path is not None
+                self._append(self.path, content if self.size else json.dumps(self.header).encode() + b"\n" + content)
+                return b""
+
+            share(write)
+        for line in lines:
+            key, answers = _from_line(msgspec.json.decode(line, type=_Line))
+            self.done[key] = answers
 
     def _append(self, path: Path, content: bytes) -> None:
         try:
@@ -130,7 +145,7 @@ class Journal:
 
     def remove(self) -> None:
         """Deletes the file, once the results are written."""
-        if self.path is not None:
+        if self.path is not None and rank() == 0:
             self.path.unlink(missing_ok=True)
 
 
@@ -139,11 +154,13 @@ def journal_path(results: Path) -> Path:
     return results.with_suffix(".partial.jsonl")
 
 
-def _to_line(key: Key, answers: Answers) -> _Line:
+def line_of(key: Key, answers: Answers) -> bytes:
+    """Returns a shard's answers as a line; numbers read back to the same float64."""
     rows = answers.rows
+    answer = (rows.cost.tolist(), rows.reference.tolist(), rows.feasible.tolist())
     times = (rows.seconds.tolist(), rows.model_seconds.tolist(), rows.decode_seconds.tolist())
     # msgspec writes inf and nan as null
-    return _Line(*key, rows.cost.tolist(), rows.reference.tolist(), rows.feasible.tolist(), *times, list(answers.plans))
+    return msgspec.json.encode(_Line(*key, *answer, *times, list(answers.plans))) + b"\n"
 
 
 def _from_line(line: _Line) -> tuple[Key, Answers]:

@@ -22,7 +22,7 @@ from laegd.problem.objective import make_plan
 from laegd.problem.plan_json import plan_to_json
 from laegd.scenario.files import write_atomically
 from laegd.scenario.scenario import require
-from laegd.training.checkpoint import source_commit
+from laegd.training.meta import source_commit
 
 RESULTS_FORMAT = "laegd-results/1"
 CSV_COLUMNS = ("method", "test_set", "instance", "cost", "reference", "ratio", "feasible", "seconds")

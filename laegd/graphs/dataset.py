@@ -47,6 +47,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.cost)
 
+    def __getitem__(self, index: slice) -> "Labelled":
+        labels = (self.server[index], self.share[index], self.cost[index], self.lower_bound[index])
+        return Labelled(self.scenarios[index], self.instances[index], *labels)
+
 
 def generate(
     recipe: Recipe,
@@ -211,6 +215,15 @@ class Dataset:
             "It was altered: delete it and generate again.",
         )
         return self._labelled(arrays)
+
+    def read_range(self, first: int, last: int) -> Iterator[Labelled]:
+        """Reads the instances from `first` until before `last`, a shard at a time, and no other shard."""
+        begin = 0
+        for shard, entry in enumerate(self.manifest.shards):
+            low, high = max(first - begin, 0), min(last - begin, entry.count)
+            if low < high:
+                yield self.read(shard)[low:high]
+            begin += entry.count
 
     def read_all(self) -> Labelled:
         """Reads all shards into one batch."""

@@ -36,6 +36,7 @@ EXISTS = EDGE_COLUMNS.index("exists")
 
 _STANDARDISED_NODE = ("log_workload", "log_capacity", "delay_weight")
 _STANDARDISED_EDGE = ("log_local_cost", "log_transmit_cost", "log_execute_cost", "log_offload_to_local")
+_STANDARDISED: tuple[str, ...] = _STANDARDISED_NODE + _STANDARDISED_EDGE
 _POSITIVE_RANGE = (1e-12, 1e15)  # where a log is taken: a cost of 0 or inf stays a finite feature
 _SMALLEST_STD = 1e-6  # a column that hardly varies is only centred
 
@@ -71,36 +72,27 @@ class Normalisation:
     @staticmethod
     def fit(batches: Sequence[InstanceBatch]) -> "Normalisation":
         """Computes mean, standard deviation and maximum over the real nodes and edges of all batches."""
-        raw = [_raw_features(batch) for batch in batches]
+        return Normalisation.of([moments(batch) for batch in batches])
 
-        def column(name: str) -> np.ndarray:
-            if name in EDGE_COLUMNS:
-                k = EDGE_COLUMNS.index(name)
-                return np.concatenate([graph.edge_features[graph.edge_mask][:, k] for graph in raw] or [np.zeros(0)])
-            k = NODE_COLUMNS.index(name)
-            sides = [graph.user_features for graph in raw]
-            if name == "log_capacity":  # the one that servers have too
-                sides += [graph.server_features for graph in raw]
-            return np.concatenate([side[..., k].ravel() for side in sides] or [np.zeros(0)])
-
-        def statistics(
-            columns: Sequence[str], standardised: Sequence[str]
-        ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-            mean, std = [0.0] * len(columns), [1.0] * len(columns)
-            for name in standardised:
-                values = column(name)
-                if values.size:
-                    spread = float(values.std())
-                    mean[columns.index(name)] = float(values.mean())
-                    std[columns.index(name)] = spread if spread > _SMALLEST_STD else 1.0
-            return tuple(mean), tuple(std)
-
-        padding = [
-            float(column(name).max(initial=-np.inf)) if name in _STANDARDISED_EDGE else 0.0 for name in EDGE_COLUMNS
-        ]
+    @staticmethod
+    def of(parts: Sequence[Float[np.ndarray, "moment column"]]) -> "Normalisation":
+        """Computes the same from the `moments` of each batch; the order of batches changes rounding alone."""
+        count, mean, square = np.zeros((3, len(_STANDARDISED)))
+        largest = np.full(len(_STANDARDISED), -np.inf)
+        for count_b, mean_b, square_b, largest_b in parts:
+            both = np.maximum(count + count_b, 1.0)
+            square = square + square_b + (mean_b - mean) ** 2 * count * count_b / both
+            mean = mean + (mean_b - mean) * count_b / both
+            count, largest = count + count_b, np.maximum(largest, largest_b)
+        spread = np.sqrt(square / np.maximum(count, 1.0))
+        means, largests = (dict(zip(_STANDARDISED, values.tolist(), strict=True)) for values in (mean, largest))
+        stds = dict(zip(_STANDARDISED, np.where(spread > _SMALLEST_STD, spread, 1.0).tolist(), strict=True))
+        padding = [largests[name] if name in _STANDARDISED_EDGE else 0.0 for name in EDGE_COLUMNS]
         return Normalisation(
-            *statistics(NODE_COLUMNS, _STANDARDISED_NODE),
-            *statistics(EDGE_COLUMNS, _STANDARDISED_EDGE),
+            node_mean=tuple(means.get(name, 0.0) for name in NODE_COLUMNS),
+            node_std=tuple(stds.get(name, 1.0) for name in NODE_COLUMNS),
+            edge_mean=tuple(means.get(name, 0.0) for name in EDGE_COLUMNS),
+            edge_std=tuple(stds.get(name, 1.0) for name in EDGE_COLUMNS),
             edge_padding=tuple(value if np.isfinite(value) else 0.0 for value in padding),
         )
 
@@ -112,6 +104,26 @@ class Normalisation:
     def from_dict(values: Mapping[str, Sequence[float]]) -> "Normalisation":
         """Reads what `to_dict` wrote."""
         return Normalisation(**{name: tuple(map(float, column)) for name, column in values.items()})
+
+
+def moments(batch: InstanceBatch) -> Float[np.ndarray, "moment column"]:
+    """Returns count, mean, sum of squared deviations and maximum of each standardised column, over what is real."""
+    raw = _raw_features(batch)
+
+    def column(name: str) -> np.ndarray:
+        if name in _STANDARDISED_EDGE:
+            return np.asarray(raw.edge_features[..., EDGE_COLUMNS.index(name)][raw.edge_mask])
+        sides = [raw.user_features]
+        if name == "log_capacity":  # the one that servers have too
+            sides.append(raw.server_features)
+        return np.concatenate([side[..., NODE_COLUMNS.index(name)].ravel() for side in sides])
+
+    found = np.zeros((4, len(_STANDARDISED)))
+    for k, name in enumerate(_STANDARDISED):
+        values = column(name)
+        mean = values.mean() if values.size else 0.0
+        found[:, k] = values.size, mean, ((values - mean) ** 2).sum(), values.max(initial=-np.inf)
+    return found
 
 
 def encode(batch: InstanceBatch, normalisation: Normalisation) -> GraphBatch:

@@ -22,7 +22,7 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
         running: dict[Future[Result], Item] = {}
         try:
             while queue or running:
-                with _ctrl_c_held_back():
+                with _signals_held_back():
                     while queue and len(running) < 2 * workers:
                         item = queue.pop()
                         running[pool.submit(function, item)] = item
@@ -36,15 +36,15 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
         finally:
             # Not waited for: an item can take minutes, and who stops us does not want it any more.
             for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
+                process.kill()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Delays Ctrl-C; processes started meanwhile never see it, so that only this one answers it."""
-    multiprocessing.resource_tracker.ensure_running()  # Starting it would let Ctrl-C through again.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_held_back() -> Iterator[None]:
+    """Delays Ctrl-C and SIGTERM; processes started meanwhile never see them, so that only this one answers."""
+    multiprocessing.resource_tracker.ensure_running()  # Starting it would let them through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -89,9 +89,7 @@ def make_block(recipe: Recipe, block: int) -> bytes:
     # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
     scenarios, redrawn = draw_feasible(recipe.scenario, Scale.parse(recipe.scale), BLOCK, rng)
     keep = recipe.block_count(block)
-    scenarios = ScenarioBatch(
-        scenarios.channel, scenarios.chip_energy_factor, Nodes(*(values[:keep] for values in scenarios.nodes))
-    )
+    scenarios = scenarios[:keep]
     plans = _label(recipe.labels, InstanceBatch.from_scenarios(scenarios))
     users = scenarios.nodes.user_is_aerial.shape
     nan = np.full(keep, np.nan)

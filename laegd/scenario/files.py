@@ -1,8 +1,15 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are either whole or absent, written under a temporary name, then renamed; and locks between jobs."""
 
+import errno
+import fcntl
 import os
+import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file systems
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -48,3 +55,49 @@ def require_writable(path: Path) -> None:
     else:
         return
     raise ValueError(f"{path}: Expected a file in a writable folder, got {found}. Choose another.")
+
+
+@contextmanager
+def locked(path: Path, remedy: str) -> Iterator[None]:
+    """Keeps other jobs out while the block runs; a job that dies, however, lets go of its lock.
+
+    Args:
+        path: Lock file; made, and deleted at the end.
+        remedy: What a user can do while another job holds it.
+
+    Raises:
+        ValueError: Another job holds it; it is named. Or the folder is not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _take(path)
+    except BlockingIOError as error:
+        holder = path.read_text(errors="replace").strip() or "another job"
+        raise ValueError(f"{path.parent}: Expected no other job at work there, got {holder}. {remedy}") from error
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent}: Expected a writable folder, got: {error.strerror}. Choose another."
+        ) from error
+    try:
+        with suppress(OSError):
+            os.truncate(file, 0)
+            os.write(file, f"process {os.getpid()} of {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _take(path: Path) -> int:
+    """Returns the locked file; one that was deleted between opening and locking is no lock."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(file)
+                raise
+        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            return file
+        os.close(file)

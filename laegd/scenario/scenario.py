@@ -186,6 +186,9 @@ class ScenarioBatch:
     def __len__(self) -> int:
         return len(self.nodes.server_is_hap)
 
+    def __getitem__(self, index: slice) -> "ScenarioBatch":
+        return ScenarioBatch(self.channel, self.chip_energy_factor, Nodes(*(values[index] for values in self.nodes)))
+
     def scenario(self, index: int) -> Scenario:
         """Returns one network with ids hap, gs1, ... (hap0, hap1, ... where there are several) and u0, u1, ..."""
         one = Nodes(*(values[index] for values in self.nodes))

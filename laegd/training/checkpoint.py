@@ -1,96 +1,45 @@
-"""Checkpoints of a run, kept by Orbax: the last one, to go on from, and the best one, to plan with.
+"""Checkpoints of a run, kept by Orbax: the last two, to go on from, and the best one, to plan with.
 
 Each step holds three items: `state` (everything the loop needs), `params` (the averaged parameters) and `meta`
-(settings, normalisation, data hashes, versions, commit). Nothing in them is code.
+(settings, normalisation, data hashes, versions, commit). Nothing in them is code. Beside a step stands the SHA-256 of
+its files, so that damage is noticed before anything is read. With several processes, rank 0 alone uses this module.
 """
 
 import errno
+import hashlib
 import io
+import json
 import logging
 import math
 import os
 import shutil
-import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from laegd.config import ExperimentConfig
-from laegd.graphs.encode import EDGE_COLUMNS, NODE_COLUMNS, GraphBatch, Normalisation
+from laegd.graphs.encode import Normalisation
+from laegd.scenario.files import write_atomically
 from laegd.scenario.scenario import require
-from laegd.training.step import TrainState, create_state
+from laegd.training.meta import RUN_FORMAT, Loaded, check_meta, check_params
+from laegd.training.step import TrainState
 
-RUN_FORMAT = "laegd-run/1"
 FOLDER = "checkpoints"
+DAMAGED = "damaged"  # folder of steps that a run could not go on from
 MAX_REASON = 300  # characters of an error that Orbax reports
 ROOM_FOR_METADATA = 1_000_000  # bytes beside the arrays of a checkpoint
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every file it writes
-
-
-class Loaded(NamedTuple):
-    """A trained network with all it needs to plan."""
-
-    config: ExperimentConfig
-    normalisation: Normalisation
-    params: Any
-    step: int
-
-
-def source_commit() -> str | None:
-    """Returns the commit of the source tree that runs, with a `+` where it was changed; None without a source tree."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def make_meta(config: ExperimentConfig, normalisation: Normalisation, data: dict[str, str]) -> dict[str, Any]:
-    """Returns what stands beside the parameters; `data` maps data sets to their hashes."""
-    return {
-        "format": RUN_FORMAT,
-        "config": config.to_dict(),
-        "features": _features(),
-        "normalisation": normalisation.to_dict(),
-        "data": data,
-        "versions": {name: version(name) for name in ("laegd", "jax", "flax", "optax", "orbax-checkpoint", "numpy")},
-        "commit": source_commit(),
-    }
-
-
-def _features() -> dict[str, list[str]]:
-    return {"node": list(NODE_COLUMNS), "edge": list(EDGE_COLUMNS)}
-
-
-def _check_meta(meta: dict[str, Any]) -> None:
-    """Raises unless this code wrote the run, or code that agrees on its format and on the network's inputs."""
-    require(meta.get("format") == RUN_FORMAT, "format", RUN_FORMAT, meta.get("format"), "Use the laegd that wrote it.")
-    ours, theirs = _features(), meta.get("features", _features())
-    other = {side: sorted(set(ours[side]) ^ set(theirs.get(side, ()))) for side in ours}
-    require(theirs == ours, "features", "the columns that this laegd computes", other, "Use the laegd that wrote it.")
-
-
-def _check_params(config: ExperimentConfig, params: Any) -> None:
-    """Raises unless the parameters are those of the configured network."""
-    widths, mask = (len(NODE_COLUMNS), len(EDGE_COLUMNS)), np.ones((1, 1, 1), dtype=bool)
-    node, edge = np.zeros((1, 1, widths[0]), np.float32), np.zeros((1, 1, 1, widths[1]), np.float32)
-    wanted = jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)).params)
-    ours, theirs = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (wanted, params)
-    )
-    for name in sorted(set(ours) | set(theirs)):
-        shape = theirs.get(name)
-        require(shape == ours.get(name), f"params{name}", f"shape {ours.get(name)}", shape, "The network has changed.")
 
 
 def _line(error: Exception) -> str:
@@ -128,40 +77,110 @@ def _ratio(metrics: dict[str, float]) -> float:
     return metrics["ratio"]
 
 
-class Checkpoints:
-    """The checkpoints of one run folder."""
+def _digest(step: Path) -> str:
+    """Returns the SHA-256 of names and contents of all files of a step."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in step.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(step)}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
-    def __init__(self, workdir: Path, create: bool = False) -> None:
-        """Opens the folder; raises ValueError where there is none, or where it cannot be made."""
+
+def _seal(step: Path) -> Path:
+    """Returns where the digest of a step stands."""
+    return step.with_suffix(".sha256")
+
+
+class Checkpoints:
+    """The checkpoints of one run folder, without those that are damaged."""
+
+    def __init__(self, workdir: Path) -> None:
+        """Opens the folder and checks its files; raises ValueError where there is none."""
         self.folder = (workdir / FOLDER).absolute()
-        if not create and not self.folder.is_dir():
+        if not self.folder.is_dir():
             raise ValueError(
                 f"{workdir}: Expected a run folder with {FOLDER}/, got none. Train one with `laegd train`."
             )
+        self._alone = MultiprocessingOptions(primary_host=0, active_processes={0} if jax.process_count() > 1 else None)
+        self.ratios: dict[int, float] = {}
+        """Validation ratio of each whole step, in order; inf where it was not validated."""
+        self.damaged: list[int] = []
+        for step in sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()):
+            try:
+                self.ratios[step] = self._checked(step)
+            except (ValueError, KeyError, TypeError, OSError):
+                self.damaged.append(step)
+        if self.damaged and not self.ratios:
+            raise ValueError(
+                f"{self.folder}: Expected a whole checkpoint, got damage in every one: {self.damaged}. "
+                "Restore them from a copy, or name another run."
+            )
+
+    @staticmethod
+    def create(workdir: Path) -> "Checkpoints":
+        """Opens a run folder to train in; puts damaged steps aside, says so, and clears what a crash has left."""
+        folder = (workdir / FOLDER).absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoints = Checkpoints(workdir)
+            for step in checkpoints.damaged:
+                aside = workdir / DAMAGED / f"{step}-{time.time_ns()}"
+                aside.parent.mkdir(exist_ok=True)
+                (folder / str(step)).rename(aside)
+                _seal(folder / str(step)).unlink(missing_ok=True)
+                checkpoints._warn(step, checkpoints.last_step(), f" It was moved to {aside}.")
+            checkpoints.damaged.clear()
+            assert checkpoints._manager is not None
+        except OSError as error:
+            raise ValueError(
+                f"{workdir}: Expected a writable run folder, got: {error.strerror}. Choose another."
+            ) from error
+        return checkpoints
+
+    def _warn(self, step: int, instead: int | None, more: str = "") -> None:
+        message = (
+            f"{self.folder / str(step)}: Expected a whole checkpoint, got damage: its files are not what was saved. "
+            f"Step {instead}, the one before it, is used.{more}"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _checked(self, step: int) -> float:
+        """Returns the validation ratio of a step; raises ValueError where its files are not what was saved."""
+        folder = self.folder / str(step)
+        if _seal(folder).exists():  # not of a step that an older version saved
+            require(_seal(folder).read_text().strip() == _digest(folder), str(step), "what was saved", "damage", "")
+        return float(json.loads((folder / "metrics" / "metrics").read_text())["ratio"])
+
+    @cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        """What saves and clears away; it must not meet a damaged step."""
         policies = checkpoint_managers.AnyPreservationPolicy(
-            [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=_ratio, reverse=True, n=1)]
+            [checkpoint_managers.LatestN(2), checkpoint_managers.BestN(get_metric_fn=_ratio, reverse=True, n=1)]
         )
         options = ocp.CheckpointManagerOptions(
             best_fn=_ratio,
             best_mode="min",
             preservation_policy=policies,
-            create=create,
-            cleanup_tmp_directories=create,
+            create=False,
+            cleanup_tmp_directories=True,
             enable_async_checkpointing=False,
+            multiprocessing_options=self._alone,
         )
-        try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "params", "meta"))
-        except OSError as error:
-            raise ValueError(
-                f"{workdir}: Expected a writable run folder, got: {error.strerror}. Choose another."
-            ) from error
+        return ocp.CheckpointManager(self.folder, options=options, item_names=("state", "params", "meta"))
 
     def save(self, state: TrainState, meta: dict[str, Any], ratio: float) -> None:
-        """Saves a step; its metric is the validation's mean cost ratio. A step already saved is left as it is."""
+        """Saves a step; its metric is the validation's mean cost ratio. A step already saved is left as it is.
+
+        Raises:
+            FloatingPointError: A parameter is not finite.
+            ValueError: No room; what was saved before is still there.
+        """
         step = int(state.step)
-        if step in self._manager.all_steps():
+        if step in self.ratios:
             return
         state = jax.device_get(state)
+        self._require_finite(state)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             params=ocp.args.StandardSave(state.ema_params),
@@ -173,36 +192,62 @@ class Checkpoints:
                 self._manager.save(step, args=items, metrics={"ratio": ratio}, force=True)
                 self._manager.wait_until_finished()
         except (OSError, ValueError) as error:  # Orbax's array store says ValueError where the disk is full
-            last = self.last_step()
             raise ValueError(
                 f"{self.folder}: Expected room for a checkpoint, got: {_line(error)}. Free space and run again: "
-                f"it goes on from {'step ' + str(last) if last not in (None, step) else 'the beginning'}."
+                f"it goes on from {self._from_where()}."
             ) from error
+        write_atomically(_seal(self.folder / str(step)), _digest(self.folder / str(step)).encode() + b"\n")
+        kept = set(self._manager.all_steps())
+        for gone in set(self.ratios) - kept:
+            _seal(self.folder / str(gone)).unlink(missing_ok=True)
+        self.ratios = {one: old for one, old in [*self.ratios.items(), (step, ratio)] if one in kept}
+
+    def _from_where(self) -> str:
+        return "the beginning" if self.last_step() is None else f"step {self.last_step()}"
+
+    def _require_finite(self, state: TrainState) -> None:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if not np.all(np.isfinite(leaf)):
+                raise FloatingPointError(
+                    f"training.loss: Expected finite parameters, got nan or inf in {jax.tree_util.keystr(path)} "
+                    f"at step {int(state.step)}; that step is not saved. Lower training.learning_rate; the last good "
+                    f"checkpoint is step {self.last_step()}."
+                )
 
     def last_step(self) -> int | None:
-        """Returns the newest saved step."""
-        return self._manager.latest_step()
+        """Returns the newest whole step."""
+        return max(self.ratios, default=None)
 
     def best_step(self) -> int | None:
-        """Returns the saved step with the lowest validation ratio."""
-        return self._manager.best_step()
+        """Returns the whole step with the lowest validation ratio."""
+        return min(self.ratios, key=lambda step: (self.ratios[step], -step), default=None)
 
     def ratio_of(self, step: int | None) -> float:
         """Returns the validation ratio of a saved step; inf where it was not validated."""
-        metrics = self._manager.metrics(step) if step is not None else None
-        return metrics["ratio"] if metrics else math.inf
+        return math.inf if step is None else self.ratios[step]
+
+    def _read(self, step: int, **items: Any) -> Any:
+        """Reads items of a step."""
+        alone: dict[str, Any] = {"multiprocessing_options": self._alone}
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(**alone),
+            "params": ocp.StandardCheckpointHandler(**alone),
+            "meta": ocp.JsonCheckpointHandler(**alone),
+        }
+        handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**alone), **handlers)
+        with ocp.Checkpointer(handler, **alone) as reader, _only_exceptions():
+            return reader.restore(self.folder / str(step), args=ocp.args.Composite(**items))
 
     def read_meta(self, step: int) -> dict[str, Any]:
         """Reads what stands beside the parameters."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        return self._read(step, meta=ocp.args.JsonRestore())["meta"]
 
     def restore(self, target: TrainState) -> TrainState:
         """Restores the newest state; `target` gives its structure."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         step = self.last_step()
+        assert step is not None
         try:
-            return self._manager.restore(step, args=items)["state"]
+            return self._read(step, state=ocp.args.StandardRestore(target))["state"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
                 f"{self.folder}/{step}: Expected a whole {RUN_FORMAT} checkpoint of this network, got: {_line(error)}. "
@@ -213,17 +258,16 @@ class Checkpoints:
         """Loads the averaged parameters of the best or the last step, with settings and normalisation."""
         step = self.best_step() if which == "best" else self.last_step()
         if step is None:
-            step = self.last_step()
-        if step is None:
             raise ValueError(f"{self.folder}: Expected a checkpoint, got none. Train longer, or name another run.")
+        for damaged in self.damaged:
+            self._warn(damaged, step)
         try:
             meta = self.read_meta(step)
-            _check_meta(meta)
+            check_meta(meta)
             config = ExperimentConfig.from_dict(meta["config"])
             normalisation = Normalisation.from_dict(meta["normalisation"])
-            items = ocp.args.Composite(params=ocp.args.StandardRestore())
-            params = self._manager.restore(step, args=items)["params"]
-            _check_params(config, params)
+            params = self._read(step, params=ocp.args.StandardRestore())["params"]
+            check_params(config, params)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise ValueError(
                 f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {_line(error)}. "
@@ -233,4 +277,5 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is under way."""
-        self._manager.close()
+        if "_manager" in self.__dict__:
+            self._manager.close()

@@ -1,5 +1,6 @@
 """Everything about devices: how many there are, how a batch is split over them, and `jax.pmap` itself.
 
+Each process splits its part of a batch over its own devices.
 Parameters stay unstacked (in_axes=None, out_axes=None); batches gain a leading axis, device. Random numbers have one
 key per example, so a result does not depend on how many devices share the work.
 """
@@ -17,7 +18,7 @@ Tree = TypeVar("Tree")
 
 
 def check_batch_size(batch_size: int, num_devices: int) -> None:
-    """Raises unless the batch splits evenly over the devices."""
+    """Raises unless the batch splits evenly over the devices of all processes."""
     if batch_size % num_devices:
         lower = batch_size // num_devices * num_devices
         sizes = f"{lower} or {lower + num_devices}" if lower else str(num_devices)
@@ -52,13 +53,16 @@ def replicate(tree: Tree) -> Tree:
 
 
 def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[..., Any]:
-    """Maps function(replicated, batch) over the local devices.
+    """Maps function(replicated, batch) over devices.
 
     Args:
         function: Takes replicated values and its part of the batch.
-        reduced: Whether its results are equal on all devices (after a psum) and returned once, or stay split.
+        reduced: True: over the devices of all processes, which call it together; results are equal on all (after a
+            psum) and returned once. False: over this process's devices; results stay split.
     """
-    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None if reduced else 0)
+    if reduced:
+        return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=jax.local_devices())
 
 
 def example_keys(key: Array, numbers: Array) -> Array:

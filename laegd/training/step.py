@@ -41,6 +41,7 @@ class TrainBatch(NamedTuple):
     offload: Float[Any, "batch user server"]  # 0/1
     share: Float[Any, "batch user server"]  # in [0, 1]
     position: Int[Any, "batch"]  # of the example in the whole batch, over all devices
+    signal: Int[Any, "batch"]  # number of a signal that asks a process to end, 0: none
 
 
 class Metrics(NamedTuple):
@@ -139,10 +140,12 @@ _LEARNERS: dict[str, tuple[Callable[[ExperimentConfig], LossFn], Callable[..., M
 }
 
 
-def make_train_step(
-    config: ExperimentConfig,
-) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics | ActorCriticMetrics]]:
-    """Returns the step over all local devices: (state, batch [device, ...]) -> (state, metrics)."""
+StepFn = Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics | ActorCriticMetrics, Array]]
+"""(state, batch [device, ...]) -> (state, metrics, signal): on which all processes agree, so that they end together."""
+
+
+def make_train_step(config: ExperimentConfig) -> StepFn:
+    """Returns the step over the devices of all processes."""
     make_losses, metrics_of = _LEARNERS[config.learner]
     losses = make_losses(config)
     optimizer = make_optimizer(config.training)
@@ -152,7 +155,7 @@ def make_train_step(
         sums = losses(params, batch, keys)
         return sums.total, sums
 
-    def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics | ActorCriticMetrics]:
+    def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics | ActorCriticMetrics, Array]:
         keys = example_keys(jax.random.fold_in(seed_key, state.step), batch.position)
         gradients, sums = jax.grad(loss_sum, has_aux=True)(state.params, batch, keys)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)
@@ -166,7 +169,8 @@ def make_train_step(
         ema = jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, state.ema_params, params)
         parts = (part / count for part in sums.parts)
         metrics = metrics_of(sums.total / count, *parts, optax.global_norm(gradients))
-        return TrainState(state.step + 1, params, ema, opt_state), metrics
+        signal = jax.lax.pmax(batch.signal.max(), AXIS)
+        return TrainState(state.step + 1, params, ema, opt_state), metrics, signal
 
     return over_devices(step, reduced=True)
 

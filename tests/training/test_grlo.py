@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from runs import TINY
 
-import laegd.training.loop as loop
 from laegd.config import ExperimentConfig, GRLOConfig
 from laegd.decoding.decode import problem_of
 from laegd.decoding.explore import repaired
@@ -25,6 +24,7 @@ from laegd.graphs.encode import Normalisation
 from laegd.models.actor_critic import ActorCritic, log_policy
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.objective import plan_cost
+from laegd.training.batches import encode_set, pick
 from laegd.training.checkpoint import Checkpoints
 from laegd.training.grlo import LARGEST_RATIO, act, cost_alone, draw_places, policy_loss, reward_of
 from laegd.training.loop import train
@@ -103,25 +103,25 @@ def test_reward_is_minus_the_log_of_a_ratio_to_a_lower_bound(labelled):
 
 def first_batch(config, labelled):
     """Returns a state and a batch of the settings' size."""
-    encoded = loop.encode_set(labelled, Normalisation.fit([labelled.instances]))
+    encoded = encode_set(labelled, Normalisation.fit([labelled.instances]))
     indices = np.arange(config.training.batch_size) % len(labelled)
-    return create_state(config, jax.tree.map(lambda x: x[:1], encoded.graph)), loop.make_batch(encoded, indices)
+    return create_state(config, jax.tree.map(lambda x: x[:1], encoded.graph)), pick(encoded, indices)
 
 
 def test_labels_never_reach_the_learner(tiny_grlo, labelled):
     """Two batches that differ in their labels alone give the same parameters, bit for bit."""
     state, batch = first_batch(tiny_grlo(), labelled)
     step = make_train_step(tiny_grlo())
-    ours, metrics = step(replicate(state), split(batch, jax.local_device_count()))
+    ours, metrics, _ = step(replicate(state), split(batch, jax.local_device_count()))
     spoilt = batch._replace(offload=1 - batch.offload, share=np.full_like(batch.share, np.nan))
-    theirs, _ = step(replicate(state), split(spoilt, jax.local_device_count()))
+    theirs, _, _ = step(replicate(state), split(spoilt, jax.local_device_count()))
     assert_equal(jax.device_get(ours.params), jax.device_get(theirs.params))
     assert metrics._fields == ("loss", "policy", "imitation", "value", "entropy", "reward", "gradient_norm")
     assert all(np.isfinite(metrics)) and metrics.gradient_norm > 0
 
 
 def test_interrupted_and_resumed_run_equals_an_undisturbed_one(finished, tiny_grlo, tmp_path, data_root):
-    """Stopped after step 3 and gone on with: the same parameters and the same metrics, bit for bit."""
+    """Told to end after step 3, ended after step 4 and gone on with: the same parameters and metrics, bit for bit."""
     whole, folder = finished
 
     def interrupt(progress):
@@ -129,7 +129,7 @@ def test_interrupted_and_resumed_run_equals_an_undisturbed_one(finished, tiny_gr
             os.kill(os.getpid(), signal.SIGINT)
 
     stopped = train(tiny_grlo(), tmp_path / "cut", data_root, interrupt)
-    assert (stopped.step, stopped.interrupted) == (3, True)
+    assert (stopped.step, stopped.interrupted) == (4, True)
     resumed = train(tiny_grlo(), tmp_path / "cut", data_root)
     assert (resumed.step, resumed.best_ratio) == (whole.step, whole.best_ratio) and whole.best_ratio < np.inf
     assert_equal(saved(folder), saved(tmp_path / "cut"))
@@ -147,6 +147,7 @@ def test_a_run_older_than_a_setting_has_its_default(finished, tiny_grlo, tmp_pat
     values = json.loads(meta.read_text())
     del values["config"]["grlo"]
     meta.write_text(json.dumps(values))
+    next(workdir.glob("checkpoints/*.sha256")).unlink()  # that version wrote none
     checkpoints = Checkpoints(workdir)
     assert checkpoints.load().config == tiny_grlo()
     checkpoints.close()
@@ -200,8 +201,8 @@ def test_the_actor_learns_one_instance_by_heart(tiny_grlo, labelled, settings):
     Before training it is far from it.
     """
     config = replace(tiny_grlo(steps=300, batch_size=16, learning_rate=3e-3), grlo=settings)
-    encoded = loop.encode_set(labelled, Normalisation.fit([labelled.instances]))
-    state, batch = create_state(config, encoded.graph), loop.make_batch(encoded, np.zeros(16, dtype=np.int32))
+    encoded = encode_set(labelled, Normalisation.fit([labelled.instances]))
+    state, batch = create_state(config, encoded.graph), pick(encoded, np.zeros(16, dtype=np.int32))
     step, num_devices = make_train_step(config), jax.local_device_count()
 
     def ratio(params):
@@ -214,7 +215,7 @@ def test_the_actor_learns_one_instance_by_heart(tiny_grlo, labelled, settings):
 
     before, state = ratio(state.params), replicate(state)
     for _ in range(config.training.steps):
-        state, metrics = step(state, split(batch, num_devices))
+        state, metrics, _ = step(state, split(batch, num_devices))
     after = ratio(jax.device_get(state.params))
     assert before > 1.1
     assert after == pytest.approx(1.0, rel=1e-9 if settings.imitation_weight else 0.02)

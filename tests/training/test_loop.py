@@ -12,11 +12,13 @@ import jax
 import numpy as np
 import pytest
 
+import laegd.training.batches as batches
 import laegd.training.loop as loop
 import laegd.training.step as step_module
 from laegd.diffusion.ddim import SamplerConfig
+from laegd.training.batches import batch_indices
 from laegd.training.checkpoint import Checkpoints
-from laegd.training.loop import batch_indices, train
+from laegd.training.loop import train
 from laegd.training.parallel import check_batch_size
 
 
@@ -34,7 +36,7 @@ def assert_equal(ours, theirs, **tolerance):
 
 
 def test_interrupted_and_resumed_run_equals_an_undisturbed_one(tiny, tmp_path, data_root):
-    """Ctrl-C after step 3 keeps a checkpoint; going on gives the same parameters and the same metrics, bit for bit."""
+    """Ctrl-C after step 3 ends the next step, which is kept; going on gives the same parameters and metrics."""
     config = tiny()
     whole = train(config, tmp_path / "whole", data_root)
 
@@ -43,7 +45,7 @@ def test_interrupted_and_resumed_run_equals_an_undisturbed_one(tiny, tmp_path, d
             os.kill(os.getpid(), signal.SIGINT)
 
     stopped = train(config, tmp_path / "cut", data_root, interrupt)
-    assert (stopped.step, stopped.interrupted) == (3, True)
+    assert (stopped.step, stopped.interrupted, stopped.signal) == (4, True, signal.SIGINT)
     resumed = train(config, tmp_path / "cut", data_root)
     assert (whole.step, whole.interrupted) == (resumed.step, resumed.interrupted) == (6, False)
     assert whole.best_ratio == resumed.best_ratio
@@ -109,13 +111,13 @@ def test_non_finite_loss_stops_the_run_and_names_the_steps(tiny, tmp_path, data_
     """A loss of nan is not saved; the error names the last good checkpoint."""
     good = train(tiny(steps=6), tmp_path, data_root)
     config = tiny(steps=6)
-    poisoned = loop.encode_set
+    poisoned = batches.encode_set
 
     def with_nan(data, normalisation):
         encoded = poisoned(data, normalisation)
         return encoded._replace(share=np.full_like(encoded.share, np.nan))
 
-    monkeypatch.setattr(loop, "encode_set", with_nan)
+    monkeypatch.setattr(batches, "encode_set", with_nan)
     with pytest.raises(
         FloatingPointError, match=r"got nan between steps 0 and 1\. .*last good checkpoint is step None"
     ):
@@ -138,10 +140,10 @@ def test_run_of_another_architecture_is_refused(tiny, tmp_path, data_root):
 
 
 def test_last_and_best_checkpoints_are_kept(tiny, tmp_path, data_root):
-    """Of three validations two steps at most stay, the last and the best among them."""
+    """Of three validations the last two steps stay, and the best; each with its digest."""
     result = train(tiny(validate_every=2), tmp_path, data_root)
-    kept = {int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*")}
-    assert kept == {6, result.best_step}
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {f"{step}{end}" for step in (4, 6, result.best_step) for end in ("", ".sha256")}
     ratios = {
         line["step"]: line["ratio"]
         for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())

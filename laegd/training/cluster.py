@@ -1,0 +1,179 @@
+"""Several processes as one job, under JAX's multi-controller runtime: how they meet, what they exchange, how one ends.
+
+Every process runs the same program on its part of the data. Rank 0 alone reads and writes a run's files and prints;
+what the others need of it is shared. A process that waits for the others in vain ends by itself.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from laegd.scenario.scenario import require
+
+EXIT_STUCK = 4
+SLURM, AUTO = "slurm", "auto"
+_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")  # set by srun
+_SMALLEST_MESSAGE = 2**10  # bytes; sizes are powers of two, so that few programs are compiled
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How this process finds the others; tasks of one Slurm step find each other by themselves."""
+
+    coordinator: str = SLURM
+    """HOST:PORT on which rank 0 listens, the same for all processes. slurm: the tasks of one srun find each other, and
+    elsewhere a process is alone; auto: JAX finds the processes of a Cloud TPU slice."""
+    num_processes: int = 1
+    """Number of processes, with --coordinator HOST:PORT."""
+    process_id: int = 0
+    """Rank of this process, from 0, with --coordinator HOST:PORT."""
+    stuck_after_s: float = 900.0
+    """Seconds after which a process that waits for the others ends with code 4; more than any step takes, or any
+    250 instances of an evaluation."""
+
+    def __post_init__(self) -> None:
+        count, rank = self.num_processes, self.process_id
+        require(self.stuck_after_s > 0, "--stuck-after-s", "a number above 0", self.stuck_after_s, "Use 900.")
+        require(count >= 1, "--num-processes", "at least 1", count, "Correct it.")
+        require(0 <= rank < count, "--process-id", f"a rank from 0 to {count - 1}", rank, "Count from 0.")
+        if self.coordinator in (SLURM, AUTO):
+            require(count == 1, "--num-processes", "it beside --coordinator HOST:PORT", count, "Give both.")
+        else:
+            host, _, port = self.coordinator.rpartition(":")
+            usable = bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+            require(usable, "--coordinator", "HOST:PORT, slurm or auto", self.coordinator, "Use host:8476.")
+
+
+ALONE_OR_SLURM = Cluster()
+
+
+class ReportedError(ValueError):
+    """An error that rank 0 has met, and reports; it ends the other ranks too."""
+
+
+def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Joins the other processes; to be called before JAX is used otherwise.
+
+    Args:
+        cluster: Where they are.
+        environment: Variables in which a scheduler tells its tasks of each other.
+
+    Returns:
+        What was found, for the user; None where this process is alone.
+    """
+    import jax
+
+    how: dict[str, Any]
+    if cluster.coordinator == AUTO:
+        how, found = {}, "found by JAX"
+    elif cluster.coordinator != SLURM:
+        how = {"num_processes": cluster.num_processes, "process_id": cluster.process_id}
+        how, found = how | {"coordinator_address": cluster.coordinator}, f"coordinator {cluster.coordinator}"
+    elif all(name in environment for name in _SLURM) and int(environment["SLURM_NTASKS"]) > 1:
+        how, found = {"cluster_detection_method": "slurm"}, f"Slurm job {environment['SLURM_JOB_ID']}"
+    else:
+        return None
+    # Our own handler, not JAX's, answers SIGTERM; our own watchdog, with a message, is to notice a lost process first.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(**how, heartbeat_timeout_seconds=int(2 * cluster.stuck_after_s) + 60)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"--coordinator: Expected to meet all processes by {found}, got: {reason}. Check it."
+        ) from error
+    kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
+    return f"processes: {jax.process_count()}, each with {count} x {kind} ({found})"
+
+
+def rank() -> int:
+    """Returns the number of this process, from 0."""
+    import jax
+
+    return jax.process_index()
+
+
+def num_processes() -> int:
+    """Returns how many processes share the job."""
+    import jax
+
+    return jax.process_count()
+
+
+def part(size: int) -> slice:
+    """Returns this process's part of a sequence: neighbours, as evenly as can be."""
+    return slice(size * rank() // num_processes(), size * (rank() + 1) // num_processes())
+
+
+def share(read: Callable[[], bytes]) -> bytes:
+    """Returns on every rank what `read` returns on rank 0, where alone it is called.
+
+    Raises:
+        Exception: on rank 0 what `read` raised; ReportedError on the others.
+    """
+    if num_processes() == 1:
+        return read()
+    content, failed = b"", None
+    if rank() == 0:
+        try:
+            content = b"+" + read()
+        except Exception as error:
+            content, failed = b"-" + str(error).encode(), error
+    content = gather(content)[0]
+    if failed is not None:
+        raise failed
+    if content[:1] == b"-":
+        raise ReportedError(content[1:].decode())
+    return content[1:]
+
+
+def gather(content: bytes) -> list[bytes]:
+    """Returns what every rank has given, by rank, on every rank; waits for all."""
+    if num_processes() == 1:
+        return [content]
+    from jax.experimental.multihost_utils import process_allgather
+
+    sizes = np.asarray(process_allgather(np.int32(len(content))))
+    padded = np.zeros(max(_SMALLEST_MESSAGE, 1 << int(sizes.max() - 1).bit_length()), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    rows = np.asarray(process_allgather(padded))
+    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+@contextmanager
+def watched(limit_s: float) -> Iterator[Callable[[], None]]:
+    """Yields beat(), to be called after each exchange; where it is not for too long, the process ends with code 4.
+
+    A process that waits for one that is stuck or lost would wait for ever. One that is alone waits for nobody and is
+    not watched.
+    """
+    last, done = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        nonlocal last
+        last = time.monotonic()
+
+    def watch() -> None:
+        while not done.wait(min(1.0, limit_s / 4)):
+            if time.monotonic() - last > limit_s:
+                message = (
+                    f"laegd: rank {rank()}: Expected all {num_processes()} processes to go on within {limit_s:g} s, "
+                    "got no answer: one is stuck or lost, so this one ends. Run the same command again: it goes on "
+                    "from what was kept; give more --stuck-after-s where that was too short."
+                )
+                print(message, file=sys.stderr, flush=True)
+                os._exit(EXIT_STUCK)
+
+    if num_processes() > 1:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield beat
+    finally:
+        done.set()

@@ -1,0 +1,88 @@
+"""What stands beside a network's parameters: settings, normalisation, data, versions, commit."""
+
+import json
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.serialization import msgpack_restore, msgpack_serialize
+
+from laegd.config import ExperimentConfig
+from laegd.graphs.encode import EDGE_COLUMNS, NODE_COLUMNS, GraphBatch, Normalisation
+from laegd.scenario.scenario import require
+from laegd.training.step import create_state
+
+RUN_FORMAT = "laegd-run/1"
+
+
+class Loaded(NamedTuple):
+    """A trained network with all it needs to plan."""
+
+    config: ExperimentConfig
+    normalisation: Normalisation
+    params: Any
+    step: int
+
+    def to_bytes(self) -> bytes:
+        """Writes it for another process."""
+        about = {"config": self.config.to_dict(), "normalisation": self.normalisation.to_dict(), "step": self.step}
+        return msgpack_serialize({"about": json.dumps(about), "params": self.params})
+
+    @staticmethod
+    def from_bytes(content: bytes) -> "Loaded":
+        """Reads what `to_bytes` wrote."""
+        values = msgpack_restore(content)
+        about = json.loads(str(values["about"]))
+        config = ExperimentConfig.from_dict(about["config"])
+        return Loaded(config, Normalisation.from_dict(about["normalisation"]), values["params"], about["step"])
+
+
+def source_commit() -> str | None:
+    """Returns the commit of the source tree that runs, with a `+` where it was changed; None without a source tree."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def make_meta(config: ExperimentConfig, normalisation: Normalisation, data: dict[str, str]) -> dict[str, Any]:
+    """Returns what stands beside the parameters; `data` maps data sets to their hashes."""
+    return {
+        "format": RUN_FORMAT,
+        "config": config.to_dict(),
+        "features": _features(),
+        "normalisation": normalisation.to_dict(),
+        "data": data,
+        "versions": {name: version(name) for name in ("laegd", "jax", "flax", "optax", "orbax-checkpoint", "numpy")},
+        "commit": source_commit(),
+    }
+
+
+def _features() -> dict[str, list[str]]:
+    return {"node": list(NODE_COLUMNS), "edge": list(EDGE_COLUMNS)}
+
+
+def check_meta(meta: dict[str, Any]) -> None:
+    """Raises unless this code wrote the run, or code that agrees on its format and on the network's inputs."""
+    require(meta.get("format") == RUN_FORMAT, "format", RUN_FORMAT, meta.get("format"), "Use the laegd that wrote it.")
+    ours, theirs = _features(), meta.get("features", _features())
+    other = {side: sorted(set(ours[side]) ^ set(theirs.get(side, ()))) for side in ours}
+    require(theirs == ours, "features", "the columns that this laegd computes", other, "Use the laegd that wrote it.")
+
+
+def check_params(config: ExperimentConfig, params: Any) -> None:
+    """Raises unless the parameters are those of the configured network."""
+    widths, mask = (len(NODE_COLUMNS), len(EDGE_COLUMNS)), np.ones((1, 1, 1), dtype=bool)
+    node, edge = np.zeros((1, 1, widths[0]), np.float32), np.zeros((1, 1, 1, widths[1]), np.float32)
+    wanted = jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)).params)
+    ours, theirs = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (wanted, params)
+    )
+    for name in sorted(set(ours) | set(theirs)):
+        shape = theirs.get(name)
+        require(shape == ours.get(name), f"params{name}", f"shape {ours.get(name)}", shape, "The network has changed.")

@@ -1,0 +1,194 @@
+"""Several processes as one job: they train and compare like one, end together, and notice who is stuck or lost."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from test_loop import assert_equal, final_state
+
+from laegd.training.cluster import Cluster, part, share, start
+
+CALL = """
+import laegd.cli.console; laegd.cli.console.SECONDS_BETWEEN_LINES = float("inf")
+from laegd.cli import main; main()
+"""
+STEPS = 100
+
+
+def free_port():
+    """Returns a port on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def begin(*arguments, processes=2, devices=2, options=lambda rank: ()):
+    """Starts a command as several processes with virtual devices; options(rank): more of one process's arguments."""
+    address = f"127.0.0.1:{free_port()}"
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    started = []
+    for rank in range(processes):
+        flags = ("--coordinator", address, "--num-processes", processes, "--process-id", rank) if processes > 1 else ()
+        command = [sys.executable, "-c", CALL, *map(str, (*arguments, *flags, *options(rank)))]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    return started
+
+
+def end(processes):
+    """Waits for all; returns code, output and errors of each, without the lines of the transport's own."""
+    ends = []
+    for process in processes:
+        out, err = process.communicate(timeout=400)
+        ends.append((process.returncode, "".join(x for x in out.splitlines(True) if "[Gloo]" not in x), err))
+    return ends
+
+
+def wait_for(condition, processes):
+    """Waits until something holds while all processes live."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+
+
+def losses(workdir):
+    """Returns the loss of every step."""
+    return [json.loads(line)["loss"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def command(tiny_toml, data_root):
+    """A training of 100 steps with two validations."""
+    settings = ("--set", f"training.steps={STEPS}", "--set", "training.validate_every=50")
+    return lambda workdir: ("train", "--config", tiny_toml, "--workdir", workdir, "--data", data_root, *settings)
+
+
+@pytest.fixture(scope="module")
+def alone(command, tmp_path_factory):
+    """The run of one process with one device."""
+    workdir = tmp_path_factory.mktemp("alone")
+    ((code, _, err),) = end(begin(*command(workdir), processes=1, devices=1))
+    assert (code, err) == (0, "")
+    return workdir
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(alone, command, tmp_path):
+    """Two times two devices, labels made together: parameters after 100 steps to 1e-5; rank 0 alone prints, once."""
+    arguments = [str(argument) for argument in command(tmp_path / "run")]
+    arguments[arguments.index("--data") + 1] = str(tmp_path / "data")
+    (code, out, err), (other_code, other_out, other_err) = end(begin(*arguments))
+    assert (code, other_code, err, other_err, other_out) == (0, 0, "", "", "")
+    first, last = out.splitlines()
+    assert first.startswith("processes: 2, each with 2 x cpu (coordinator 127.0.0.1:") and "step 100;" in last
+    theirs, ours = final_state(alone, None), final_state(tmp_path / "run", None)
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(theirs))
+    assert_equal(ours, theirs, rtol=1e-5, atol=1e-5 * scale)
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_run_goes_on_with_another_number_of_devices(alone, command, tmp_path):
+    """SIGTERM to one of two processes: both save the same step, code 75; one device takes the rest: the same losses."""
+    processes = begin(*command(tmp_path))
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(losses(tmp_path)) >= 20, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    (code, _, err), (other_code, _, other_err) = end(processes)
+    assert (code, other_code) == (75, 75)
+    stopped = int(err.split("stopped at step ")[1].split(";")[0])
+    assert f"rank 1: stopped at step {stopped};" in other_err and 20 <= stopped <= 50
+    assert (tmp_path / f"checkpoints/{stopped}").is_dir()
+    ((code, _, err),) = end(begin(*command(tmp_path), processes=1, devices=1))
+    assert (code, err) == (0, "")
+    np.testing.assert_allclose(losses(tmp_path), losses(alone), rtol=1e-5)
+    assert len(losses(tmp_path)) == STEPS >= stopped + 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_stuck_or_lost_process_is_noticed(command, tmp_path, number):
+    """Rank 1 is held, or killed; rank 0 ends within the time set, with code 4 and one line that says what to do."""
+    processes = begin(*command(tmp_path), "--stuck-after-s", 20)
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(losses(tmp_path)) >= 3, processes)
+    processes[1].send_signal(number)
+    began = time.monotonic()
+    ((code, _, err),) = end(processes[:1])
+    processes[1].kill()
+    assert code == 4 and time.monotonic() - began < 40
+    assert (
+        err.count("\n") == 1 and "Expected all 2 processes to go on within 20 s" in err and "same command again" in err
+    )
+
+
+@pytest.mark.slow
+def test_bad_input_ends_all_processes_with_one_line(alone, command, tmp_path):
+    """Another run's settings, found by rank 0, which tells the user; rank 1 ends with it and is silent."""
+    before = sorted(path.name for path in alone.iterdir())
+    (code, _, err), (other_code, _, other_err) = end(begin(*command(alone), "--set", "training.seed=5"))
+    assert (code, other_code, other_err) == (2, 2, "")
+    assert err.count("\n") == 1 and "other settings: training.seed = 0 there, 5 here" in err
+    assert sorted(path.name for path in alone.iterdir()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [False, True], ids=["evaluate", "sweep"])
+def test_two_processes_compare_like_one(run, tmp_path, sweep):
+    """Over four shards, one process stopped and gone on with: rows equal in all but times."""
+    data = tmp_path / "data"
+    begin("generate", "--scale", "gs2_gu4_au2", "--count", 900, "--seed", 5, "--out", data, processes=1)[0].wait()
+    sources = ("--checkpoints", run) if sweep else ("--checkpoint", run)
+    methods = "mcmf,re" if sweep else "gadsg,mcmf,re"
+    command = ("sweep" if sweep else "evaluate", *sources, "--data", data, "--methods", methods, "--out")
+    tables = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.json"
+        ends = end(begin(*command, out, processes=processes))
+        assert [(code, err) for code, _, err in ends] == [(0, "")] * processes
+        assert ends[-1][1] == "" or processes == 1
+        tables.append([line.rsplit(",", 2 if sweep else 1)[0] for line in out.with_suffix(".csv").open()])
+    assert tables[0] == tables[1] and len(tables[0]) == 1 + 3 * 900
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+BAD = [
+    (dict(num_processes=2), "--num-processes: Expected it beside --coordinator HOST:PORT, got 2"),
+    (dict(coordinator="host"), "--coordinator: Expected HOST:PORT, slurm or auto, got 'host'"),
+    (dict(coordinator="host:x"), "--coordinator: Expected HOST:PORT"),
+    (dict(coordinator="host:99999"), "--coordinator: Expected HOST:PORT"),
+    (dict(coordinator="host:1", num_processes=2, process_id=2), "--process-id: Expected a rank from 0 to 1, got 2"),
+    (dict(coordinator="host:1", num_processes=0), "--num-processes: Expected at least 1, got 0"),
+    (dict(stuck_after_s=0.0), "--stuck-after-s: Expected a number above 0, got 0.0"),
+]
+
+
+@pytest.mark.parametrize("settings, message", BAD)
+def test_bad_flags_are_named(settings, message):
+    """Each with its value and what to give."""
+    with pytest.raises(ValueError, match=message):
+        Cluster(**settings)
+
+
+def test_one_task_of_slurm_is_alone():
+    """So is a process in a batch script, where variables of a step are missing."""
+    step = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_NODELIST": "n",
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+    }
+    assert start(Cluster(), step) is None
+    assert start(Cluster(), {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) is None
+
+
+def test_alone_all_is_this_process_s():
+    """The whole of a sequence is its part, and what it reads it has."""
+    assert part(7) == slice(0, 7) and share(lambda: b"content") == b"content"
