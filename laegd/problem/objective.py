@@ -11,7 +11,7 @@ from laegd.problem.allocation import chosen, load, optimal_shares
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
 
 SHARE_TOLERANCE = 1e-9
-"""By this much shares may miss their floor, or together exceed a server; absolute, far above rounding."""
+"""By this part shares may miss their floor, or together exceed a server; far above rounding."""
 
 
 def user_costs(
@@ -35,8 +35,8 @@ def is_feasible(
 ) -> Bool[np.ndarray, "*batch"]:
     """Tells which plans obey every constraint, up to SHARE_TOLERANCE."""
     local = server == LOCAL
-    floor = chosen(costs.min_share, server)
-    remote_ok = chosen(costs.usable, server) & (share >= floor - SHARE_TOLERANCE) & (share <= 1.0 + SHARE_TOLERANCE)
+    least = chosen(costs.min_share, server) * (1.0 - SHARE_TOLERANCE)
+    remote_ok = chosen(costs.usable, server) & (share >= least) & (share <= 1.0 + SHARE_TOLERANCE)
     users_ok = np.where(local, costs.local_allowed, remote_ok).all(axis=-1)
     return np.asarray(users_ok & (load(share, server, costs.covered.shape[-1]) <= 1.0 + SHARE_TOLERANCE).all(axis=-1))
 
@@ -60,7 +60,7 @@ def violations(instance: Instance, plan: Plan) -> list[str]:
             found.append(f"user {name}: out of coverage of server {target}")
         elif floor == 0:
             found.append(f"user {name}: server {target} cannot meet its deadline even alone")
-        if not share >= floor - SHARE_TOLERANCE:  # also true of NaN
+        if not share >= floor * (1.0 - SHARE_TOLERANCE):  # also true of NaN
             found.append(f"user {name}: share {share:.10g} of server {target} is below its floor {floor:.10g}")
     total = load(np.where(known, plan.share, 0.0), np.where(known, plan.server, LOCAL), instance.num_servers)
     for s, name in enumerate(instance.server_ids):

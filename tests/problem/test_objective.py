@@ -44,6 +44,17 @@ def test_cost_of_a_batch_is_the_cost_of_each():
     assert plan_cost(costs, server, share) == pytest.approx([60.0, 53 + 1 / 3, np.inf, np.inf], rel=1e-15)
 
 
+def test_a_tiny_floor_counts_like_any_other():
+    """A tenth of a floor of 1e-10 is ten times the deadline, though both are small beside a server."""
+    instance = small_instance([[1e-10, 0.1], [0.1, 0.1], [0.1, 0.0]])
+    server, share = np.array([0, LOCAL, LOCAL]), np.array([1e-11, 0.0, 0.0])
+    assert not is_feasible(instance.costs, server, share)
+    assert not make_plan(instance, server, "test", share=share).feasible
+    (fault,) = violations(instance, Plan("test", server, share, 50.0, True))
+    assert fault == "user u0: share 1e-11 of server hap is below its floor 1e-10"
+    assert is_feasible(instance.costs, server, share * 10)
+
+
 def test_make_plan_uses_the_optimal_shares():
     """Two equal users halve a server."""
     plan = make_plan(small_instance(FLOORS), np.array([0, 0, LOCAL]), "test", 1.5, 12.0)
