@@ -60,7 +60,8 @@ def costs_of(channel: Channel, chip_energy_factor: float, nodes: Nodes) -> Costs
     execute_delay_s = edge(workload / capacity)
     execute_energy_j = nodes.server_active_power_w[..., None, :] * execute_delay_s
     slack_s = nodes.user_deadline_s[..., :, None] - transmit_delay_s
-    meets_deadline = covered & (slack_s >= execute_delay_s)
+    # not slack_s >= execute_delay_s: the difference is rounded too, against a user that is exactly in time
+    meets_deadline = covered & (transmit_delay_s + execute_delay_s <= nodes.user_deadline_s[..., :, None])
     return Costs(
         local_delay_s=local_delay_s,
         local_energy_j=local_energy_j,
@@ -73,7 +74,7 @@ def costs_of(channel: Channel, chip_energy_factor: float, nodes: Nodes) -> Costs
         execute_delay_s=execute_delay_s,
         execute_energy_j=execute_energy_j,
         execute_cost=weight_k * execute_delay_s + (1.0 - weight_k) * execute_energy_j,
-        min_share=np.where(meets_deadline, workload / (np.where(meets_deadline, slack_s, 1.0) * capacity), 0.0),
+        min_share=np.where(meets_deadline, workload / np.maximum(slack_s * capacity, workload), 0.0),
     )
 
 
