@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +23,13 @@ from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, pla
 from laegd.scenario.scenario import require
 from laegd.solvers.columns import Columns, list_columns, offload_edges, rank_within
 from laegd.solvers.pricing import search_columns
+from laegd.solvers.reduction import cheapest_of, cheapest_runs, reduce_costs
 from laegd.solvers.rounding import assignment, columns_of, round_columns
 from laegd.solvers.set_packing import Duals, Relaxation, select
 
 _PROOF_TOLERANCE = 1e-9  # relative gap below which a plan counts as optimal: the rounding of HiGHS's duals
+_ROUNDING = 1e-13  # relative, per term of a sum; far above float64's
+_COARSE = 1 / 16  # a plan this much cheaper than the one that the unit of cost is made for asks for another unit
 _REDUCED_COST_TOLERANCE = 1e-7  # HiGHS's own dual feasibility tolerance
 _COLUMNS_AT_ONCE = 500  # up to here adding all columns beats adding them in rounds
 _COLUMNS_A_ROUND = 150
@@ -69,11 +73,13 @@ class ExactSolver:
         if packed is None:
             unserved = tuple(instance.user_ids[u] for u in conflict(costs))
             return infeasible_plan(instance, self.name, unserved, time.perf_counter() - begin)
-        starts = [packed] if hint is None or not hint.feasible else [packed, hint.server]
-        search = _Search(costs, starts, deadline, self.max_columns)
-        server, lower_bound = search.run()
-        plan = make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound)
-        return plan
+        start, known_cost = cheapest_of(costs, [packed] if hint is None or not hint.feasible else [packed, hint.server])
+        while True:
+            reduced, unit = reduce_costs(costs, known_cost)
+            server, lower_bound = _Search(reduced, start, deadline, self.max_columns).run()
+            coarse, (start, known_cost) = known_cost, cheapest_of(costs, [start, server])
+            if not known_cost < _COARSE * coarse:
+                return make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound * unit)
 
     def lower_bound(self, instance: Instance) -> float:
         """Returns a certified lower bound on the cost of every plan, the value of the relaxation; inf: infeasible."""
@@ -81,7 +87,8 @@ class ExactSolver:
         packed = pack(instance.costs)
         if packed is None:
             return np.inf
-        return _Search(instance.costs, [packed], deadline, self.max_columns).relax().bound
+        costs, unit = reduce_costs(instance.costs, cheapest_of(instance.costs, [packed])[1])
+        return _Search(costs, packed, deadline, self.max_columns).relax().bound * unit
 
 
 def lower_bound(instance: Instance) -> float:
@@ -102,15 +109,14 @@ class _Root(NamedTuple):
 class _Search:
     """The search on one instance: incumbent and bound only ever improve."""
 
-    def __init__(self, costs: Costs, starts: list[np.ndarray], deadline: float, max_columns: int) -> None:
+    def __init__(self, costs: Costs, start: np.ndarray, deadline: float, max_columns: int) -> None:
         self.costs, self.deadline, self.max_columns = costs, deadline, max_columns
         now = time.perf_counter()
         self.root_deadline, self.dive_deadline = (now + part * (deadline - now) for part in (_ROOT_TIME, _DIVE_TIME))
         self.num_users, self.num_servers = costs.covered.shape
         self.base = float(costs.local_cost[costs.local_allowed].sum())
-        self.best, self.best_cost = starts[0], np.inf
-        for start in starts:
-            self.offer(start)
+        self.best, self.best_cost = start, np.inf
+        self.offer(start)
         edges = offload_edges(costs)
         self.edges = edges
         self.pool, skipped = list_columns(edges, self.num_users, max_columns)
@@ -119,7 +125,7 @@ class _Search:
         if skipped.any():  # the relaxation takes a while to come by good columns
             self.offer(round_columns(costs, edges, Columns.join([]), np.zeros(0)))
         self.relaxation = Relaxation(costs.local_allowed, self.num_servers)
-        self.starts = [starts[0], self.best]  # both feasible, so the relaxation is
+        self.known: set[bytes] = set()  # columns that searches found
 
     def offer(self, server: Int[np.ndarray, "user"]) -> None:
         """Takes an assignment as the incumbent if it is feasible and cheaper."""
@@ -141,8 +147,6 @@ class _Search:
         """Tells whether the incumbent is optimal."""
         return self.best_cost - bound <= _PROOF_TOLERANCE * abs(self.best_cost)
 
-    # relaxation
-
     def relax(self) -> _Root:
         """Solves the linear relaxation by column generation, to the end or the deadline."""
         best = self._trivial_root()
@@ -151,12 +155,12 @@ class _Search:
         relaxation = self.relaxation
         inside = np.zeros(len(self.pool), dtype=bool)
         inside[:_COLUMNS_AT_ONCE] = True  # the smallest sets first, so never none: HiGHS refuses an empty program
-        starts = [columns_of(self.edges, start) for start in self.starts]
-        columns = Columns.join([*starts, self.pool.take(np.flatnonzero(inside))])
+        start = columns_of(self.edges, self.best)  # feasible, so the relaxation is
+        columns = Columns.join([start, self.pool.take(np.flatnonzero(inside))])
         relaxation.add(columns)
         # Also where no time is left to solve it: the dive goes on from there, with the columns of the relaxation.
         value = np.zeros(len(columns))
-        value[len(starts[0]) :][: len(starts[1])] = 1.0  # the best start
+        value[: len(start)] = 1.0
         best = best._replace(columns=columns, value=value)
         max_nodes = np.full(self.num_servers, _FIRST_NODES)
         while (duals := relaxation.solve(self.root_deadline)) is not None:
@@ -173,17 +177,16 @@ class _Search:
 
     def _trivial_root(self) -> _Root:
         """Bounds each user by its cheapest run, with a server of its own."""
-        costs = self.costs
-        alone = np.where(costs.usable, costs.transmit_cost + costs.execute_cost, np.inf).min(axis=1, initial=np.inf)
-        dual = np.where(costs.local_allowed, np.minimum(alone - costs.local_cost, 0.0), alone)
+        least = cheapest_runs(self.costs)
+        dual = least - np.where(self.costs.local_allowed, self.costs.local_cost, 0.0)
         start = Columns.join([columns_of(self.edges, self.best)])
-        bound = self._certify(dual, np.zeros(self.num_servers))
+        bound = float(least.sum() * (1.0 - _ROUNDING * len(least)))
         return _Root(bound, dual, np.zeros(self.num_servers), start, np.ones(len(start)))
 
     def _certify(self, dual: np.ndarray, least: np.ndarray) -> float:
         """Computes the Lagrangian bound of these duals, less what rounding may have added."""
         terms = np.concatenate([[self.base], dual, least])
-        return float(terms.sum() - 1e-13 * len(terms) * np.abs(terms).max())
+        return float(terms.sum() - _ROUNDING * len(terms) * np.abs(terms).max())
 
     def _price(
         self, duals: Duals, columns: Columns, inside: np.ndarray, max_nodes: np.ndarray
@@ -215,13 +218,18 @@ class _Search:
             priced = search_columns(edges, dual, limit, 0.5, max_nodes, self.root_deadline)
             least[todo] = np.minimum(priced.least, 0.0)[todo]
             rank = rank_within(priced.columns.servers(self.num_users), priced.reduced_cost)
-            new = priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH))
+            new = self._unknown(priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH)))
             todo = todo & ~priced.complete & (max_nodes < self.max_columns)
             if len(new) or not todo.any() or time.perf_counter() > self.root_deadline:
                 return new, least
             max_nodes[todo] *= 4
 
-    # integer part
+    def _unknown(self, columns: Columns) -> Columns:
+        """Leaves out what a search found before: where rounding decides, it would come back for ever."""
+        keys = [columns.row[begin:end].tobytes() for begin, end in pairwise(columns.start)]
+        fresh = [i for i, key in enumerate(keys) if key not in self.known]
+        self.known.update(keys)
+        return columns.take(np.array(fresh, dtype=np.int64))
 
     def dive(self, columns: Columns) -> None:
         """Fixes the relaxation's columns one after another, the largest first, and searches for others that fit."""

@@ -260,7 +260,7 @@ def test_the_search_goes_on_where_there_was_no_time_for_the_relaxation(max_colum
     for instance in batch_of("gs6_gu16_au11", 4, 21):
         if (packed := pack(instance.costs)) is None:
             continue
-        search = _Search(instance.costs, [packed], np.inf, max_columns)
+        search = _Search(instance.costs, packed, np.inf, max_columns)
         search.root_deadline = 0.0
         search.dive(search.relax().columns)
         server, bound = search.best, search.relax().bound
