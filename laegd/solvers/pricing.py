@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 
 from laegd.solvers.columns import CAPACITY, Columns, Edges, columns_of_sets, extensions, price_sets, rank_within
 
-_COARSE_PRICES = 1.2 ** np.arange(60)  # times the smallest J_exe: over four decades
-_REFINEMENTS = (1.2 ** np.linspace(-1, 1, 21), 1.02 ** np.linspace(-1, 1, 21))  # the bound has kinks: look closely
+_COARSE_STEPS = np.arange(60)  # of the price, upwards from the smallest J_exe
+_LEAST_STEP = 1.2  # over four decades
+_REFINEMENTS = (np.linspace(-1, 1, 21), 0.1 * np.linspace(-1, 1, 21))  # steps; the bound has kinks: look closely
 _FINE_PRICES = np.exp(2.5 * np.linspace(-1, 1, 33) ** 3)  # less than 0.1 % apart in the middle
 _CHUNK = 1 << 16  # candidates bounded at once: 20 MB
 
@@ -55,14 +56,15 @@ def search_columns(
     parent = position = np.arange(len(edges.user))
     found, complete = [], np.ones(len(limit), dtype=bool)
     while len(parent):
-        bound = tree.bounds(base, parent, position)
+        bound = tree.bounds(base, parent, position, deadline)
         server = tree.server[position]
         kept = bound < limit[server]
-        room = max_nodes if time.perf_counter() < deadline else np.zeros_like(max_nodes)
-        crowded = np.bincount(server[kept], minlength=len(limit)) > room
+        in_time = time.perf_counter() < deadline
+        crowded = np.bincount(server[kept], minlength=len(limit)) > (max_nodes if in_time else 0)
         if crowded.any():
             complete &= ~crowded
-            kept &= ~crowded[server] | (rank_within(server, np.where(kept, bound, np.inf)) < room[server])
+            first = rank_within(server, np.where(kept, bound, np.inf)) < max_nodes[server] if in_time else False
+            kept &= ~crowded[server] | first
         np.minimum.at(least, server[~kept], bound[~kept])
         parent, position, server = parent[kept], position[kept], server[kept]
         base = base[parent] + tree.term[position]
@@ -102,8 +104,11 @@ class _Tree(NamedTuple):
         profit = dual[edges.user] - edges.fixed_cost
         first = np.searchsorted(edges.server, edges.server)
         middle = np.full(len(profit), edges.execute_cost.min(initial=np.inf))
-        for grid in (_COARSE_PRICES, *_REFINEMENTS):
-            price = middle[:, None] * grid
+        # up to where all users together leave the price, with room for floors that bind
+        highest = np.bincount(edges.server, edges.root).max(initial=0.0) ** 2
+        step = max(_LEAST_STEP, (highest / middle[0]) ** (1.0 / _COARSE_STEPS[-1])) if len(middle) else _LEAST_STEP
+        for steps in (_COARSE_STEPS, *_REFINEMENTS):
+            price = middle[:, None] * step**steps
             gain = np.minimum(_effect(edges.execute_cost, edges.floor, price) - profit[:, None], 0.0)
             total = _sums_before(gain)
             best = (total[edges.last] - total[first] - price).argmax(axis=1)
@@ -125,13 +130,17 @@ class _Tree(NamedTuple):
             rest=total[edges.last] - total[1:],
         )
 
-    def bounds(self, base: np.ndarray, parent: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Bounds the reduced cost of sets (parent plus position) and of everything they can grow into."""
+    def bounds(self, base: np.ndarray, parent: np.ndarray, position: np.ndarray, deadline: float) -> np.ndarray:
+        """Bounds the reduced cost of sets (parent plus position) and of everything they can grow into.
+
+        Past the deadline by one price of the grid alone, which is quick.
+        """
         bound = np.empty(len(parent))
+        middle, most = slice(len(_FINE_PRICES) // 2, len(_FINE_PRICES) // 2 + 1), self.term + self.rest
         for begin in range(0, len(parent), _CHUNK):
             at = slice(begin, begin + _CHUNK)
-            own = position[at]
-            bound[at] = (base[parent[at]] + self.term[own] + self.rest[own]).max(axis=1)
+            prices = slice(None) if time.perf_counter() < deadline else middle
+            bound[at] = (base[:, prices][parent[at]] + most[:, prices][position[at]]).max(axis=1)
         return bound
 
     def least_effect(self, position: np.ndarray, price: np.ndarray) -> np.ndarray:

@@ -180,6 +180,7 @@ def check_crowd(scenario, solvers) -> None:
         assert plan.feasible == fits
     bounds = [plan.lower_bound for plan in plans if plan.lower_bound is not None]
     if fits:
+        assert plans[0].gap < 0.05 and plans[0].seconds < 4 * solvers[0].time_limit_s
         assert max(bounds) <= min(plan.cost for plan in plans) * (1 + 1e-9)
 
 
