@@ -8,7 +8,7 @@ import numpy as np
 from laegd.problem.allocation import chosen
 from laegd.problem.instance import LOCAL, Instance, Plan
 from laegd.problem.objective import user_costs
-from laegd.scenario.scenario import require
+from laegd.scenario.scenario import decode_json, require
 
 PLAN_FORMAT = "laegd-plan/1"
 
@@ -79,10 +79,7 @@ def plan_from_json(instance: Instance, text: bytes | str) -> Plan:
     """Reads `laegd-plan/1` for this instance; raises ValueError with the path of the first bad field."""
     if not text.strip():
         raise ValueError("Expected a plan in JSON, got an empty file. Write one with `laegd solve`.")
-    try:
-        document = msgspec.json.decode(text, type=PlanFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # covers ValidationError
-        raise ValueError(f"Expected a {PLAN_FORMAT} plan, got: {error}. Correct that field.") from error
+    document = decode_json(text, PlanFile, f"a {PLAN_FORMAT} plan", "Correct that field.")
     server, share = _assignment(instance, document.users)
     require(
         (document.cost is not None) == document.feasible,

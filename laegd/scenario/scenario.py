@@ -7,7 +7,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,12 +16,16 @@ from jaxtyping import Bool, Float
 SCENARIO_FORMAT = "laegd-scenario/1"
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Decoded = TypeVar("Decoded")
+
+MAX_PAIRS = 1_000_000  # of a user and a server in one network: every array over them takes 8 MB
+MAX_SHOWN = 300  # characters of a value in an error
 
 
 def require(rule: bool, field: str, expected: str, value: object, remedy: str) -> None:
     """Raises a ValueError that names field, rule, value and remedy unless the rule holds."""
     if not rule:
-        raise ValueError(f"{field}: Expected {expected}, got {value!r}. {remedy}")
+        raise ValueError(f"{in_short(field)}: Expected {expected}, got {in_short(repr(value))}. {remedy}")
 
 
 def require_positive(field: str, value: float) -> None:
@@ -32,6 +36,33 @@ def require_positive(field: str, value: float) -> None:
 def require_finite(field: str, value: float) -> None:
     """Raises unless the value is finite."""
     require(math.isfinite(value), field, "a finite number", value, "Give it in SI units.")
+
+
+def require_pairs(field: str, num_users: int, num_servers: int, most: int = MAX_PAIRS) -> None:
+    """Raises where the arrays over users and servers of one network would not fit into memory."""
+    pairs = max(num_users, 1) * max(num_servers, 1)
+    expected = f"at most {most:,} pairs of a user and a server"
+    require(pairs <= most, field, expected, pairs, "Take fewer users or servers.")
+
+
+def in_short(text: str) -> str:
+    """Returns a text from a file as one line of an error shows it: long ones cut, control characters as escapes."""
+    if len(text) > MAX_SHOWN:
+        text = f"{text[: MAX_SHOWN // 2]} ... {text[-MAX_SHOWN // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def decode_json(text: bytes | str, kind: type[Decoded], expected: str, remedy: str) -> Decoded:
+    """Reads JSON of a kind; raises ValueError with the path of the first bad field."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeError) as error:  # covers ValidationError: wrong type, unknown key, bad value
+        reason = in_short(str(error))
+    except RecursionError:
+        reason = "lists or tables in one another, hundreds deep"
+    raise ValueError(f"Expected {expected}, got: {reason}. {remedy}")
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:
@@ -139,6 +170,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __post_init__(self) -> None:
         require_positive("chip_energy_factor", self.chip_energy_factor)
+        require_pairs("users, servers", len(self.users), len(self.servers))
         _require_unique("servers", self.servers)
         _require_unique("users", self.users)
 
@@ -147,10 +179,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Reads `laegd-scenario/1`; raises ValueError with the path of the first bad field."""
         if not text.strip():
             raise ValueError("Expected a scenario in JSON, got an empty file. Write one with `laegd export`.")
-        try:
-            return msgspec.json.decode(text, type=Scenario)
-        except msgspec.DecodeError as error:  # covers ValidationError: wrong type, unknown key, bad value
-            raise ValueError(f"Expected a {SCENARIO_FORMAT} scenario, got: {error}. Correct that field.") from error
+        return decode_json(text, Scenario, f"a {SCENARIO_FORMAT} scenario", "Correct that field.")
 
     def to_json(self) -> bytes:
         """Writes `laegd-scenario/1`; numbers read back to the same float64."""
