@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from laegd.scenario.channel import links
+from laegd.scenario.range import require_computable
 from laegd.scenario.scenario import Channel, Nodes, Scenario, ScenarioBatch, nodes_of
 
 LOCAL = -1  # in Plan.server: the task runs on the user's own device
@@ -43,7 +44,8 @@ class Costs(NamedTuple):
 
 
 def costs_of(channel: Channel, chip_energy_factor: float, nodes: Nodes) -> Costs:
-    """Computes Eqs. 13-22 for one network or a batch of them."""
+    """Computes Eqs. 13-22 for one network or a batch of them; raises ValueError where a number is out of range."""
+    require_computable(channel, chip_energy_factor, nodes)
     covered, _, rate_bps = links(channel, nodes)
     weight = nodes.user_delay_weight
     local_delay_s = nodes.user_workload_flop / nodes.user_capacity_flops

@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr, ndtri
 
-from laegd.scenario.scenario import Channel, Nodes, ScenarioBatch, require
+from laegd.scenario.range import require_computable_channel, require_in_range
+from laegd.scenario.scenario import Channel, Nodes, ScenarioBatch, require, require_pairs
 
-_SCALE = re.compile(r"gs(\d+)_gu(\d+)_au(\d+)")
+_SCALE = re.compile(r"gs([0-9]{1,9})_gu([0-9]{1,9})_au([0-9]{1,9})")
+MAX_HAPS = 1000
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Scale:
             match is not None, "scale", "a name such as gs3_gu7_au5", name, "Name it gs<servers>_gu<users>_au<users>."
         )
         assert match is not None
-        return Scale(*map(int, match.groups()))
+        scale = Scale(*map(int, match.groups()))
+        require_pairs("scale", scale.num_users, scale.num_ground_servers)
+        return scale
 
     @property
     def num_users(self) -> int:
@@ -112,6 +116,7 @@ class ScenarioConfig:
 
     def __post_init__(self) -> None:
         require(self.num_haps >= 0, "num_haps", "at least 0", self.num_haps, "Use 1 for the paper's network.")
+        require(self.num_haps <= MAX_HAPS, "num_haps", f"at most {MAX_HAPS}", self.num_haps, "Use fewer.")
         require(
             0 <= self.delay_weight_low <= self.delay_weight_high <= 1,
             "delay_weight_low, delay_weight_high",
@@ -124,6 +129,13 @@ class ScenarioConfig:
             if isinstance(value, float) and not setting.name.startswith("delay_weight"):
                 positive = math.isfinite(value) and value > 0
                 require(positive, setting.name, "a finite number above 0", value, "Give it in the unit of its name.")
+                require_in_range(setting.name, value)
+        for name in ("workload_flop", "user_capacity_flops"):
+            require_in_range(f"{name}.low", getattr(self, name).low)
+            require_in_range(f"{name}.high", getattr(self, name).high)
+        require_in_range("workload_flop.low / flop_per_bit", self.workload_flop.low / self.flop_per_bit)
+        require_in_range("workload_flop.high / flop_per_bit", self.workload_flop.high / self.flop_per_bit)
+        require_computable_channel(self.channel)
 
 
 def draw(config: ScenarioConfig, scale: Scale, count: int, rng: np.random.Generator) -> ScenarioBatch:
