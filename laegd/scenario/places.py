@@ -108,7 +108,10 @@ def _header_of(path: Path, text: str) -> tuple[int, str, _Columns]:
     headers = []
     for separator in SEPARATORS:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-        headers.append((separator, *next(((n, row) for n, row in enumerate(rows, 1) if any(row)), (1, []))))
+        try:
+            headers.append((separator, *next(((n, row) for n, row in enumerate(rows, 1) if any(row)), (1, []))))
+        except csv.Error as error:
+            raise ValueError(f"{path}, row {rows.line_num}: Expected CSV, got: {error}. Correct that row.") from error
     for separator, number, row in headers:
         if columns := _find_columns(row):
             return number, separator, columns
