@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from laegd.graphs.processes import spread
+from laegd.graphs.shard_file import read_arrays, read_bytes
 from laegd.graphs.shards import (
     BLOCK,
     DATASET_FORMAT,
@@ -22,13 +23,12 @@ from laegd.graphs.shards import (
     check_shard,
     draw_feasible,
     make_block,
-    read_shard,
     shard_name,
 )
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.files import require_writable, write_atomically
 from laegd.scenario.generator import ScenarioConfig
-from laegd.scenario.scenario import Nodes, ScenarioBatch, require, settings_to_dict
+from laegd.scenario.scenario import Nodes, ScenarioBatch, decode_json, require, settings_to_dict
 
 __all__ = ["BLOCK", "Dataset", "Labelled", "Recipe", "draw_feasible", "generate", "shard_name"]
 
@@ -147,6 +147,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: tuple[ShardEntry, ...]
 
 
+def _check_manifest(manifest: Manifest) -> None:
+    """Raises unless the shards are those that `generate` makes for this scale and count."""
+    count = sum(entry.count for entry in manifest.shards)
+    if count != manifest.count:
+        raise ValueError(f"Expected count = {count}, as the shards have, got {manifest.count}. Generate it again.")
+    recipe = Recipe(manifest.scale, manifest.count, manifest.seed, manifest.labels, manifest.scenario)
+    for block, entry in enumerate(manifest.shards):
+        expected, found = (shard_name(block), recipe.block_count(block)), (entry.file, entry.count)
+        require(found == expected, f"shards[{block}]", f"file and count {expected}", found, "Generate it again.")
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set on disk; shards are read, and checked against their hashes, when asked for."""
@@ -176,19 +187,10 @@ class Dataset:
                 "Make it with `laegd generate`, all shards."
             ) from error
         try:
-            manifest = msgspec.json.decode(text, type=Manifest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{path}: Expected a {DATASET_FORMAT} manifest, got: {error}. Generate it again."
-            ) from error
-        count = sum(entry.count for entry in manifest.shards)
-        require(
-            count == manifest.count > 0,
-            str(path),
-            f"count = {count}, as the shards have",
-            manifest.count,
-            "Generate it again.",
-        )
+            manifest = decode_json(text, Manifest, f"a {DATASET_FORMAT} manifest", "Generate it again.")
+            _check_manifest(manifest)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         return Dataset(folder, manifest)
 
     def __len__(self) -> int:
@@ -204,9 +206,9 @@ class Dataset:
         """Reads one shard; raises ValueError that names it where it is missing, damaged or altered."""
         entry = self.manifest.shards[shard]
         path = self.folder / entry.file
-        require(Path(entry.file).name == entry.file, "shards.file", "a plain file name", entry.file, "Generate again.")
-        _, arrays = read_shard(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = read_bytes(path)
+        arrays = read_arrays(path, content, self.recipe.sizes(shard))
+        digest = hashlib.sha256(content).hexdigest()
         require(
             digest == entry.sha256,
             str(path),

@@ -13,15 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from laegd.graphs.shard_file import Sizes, read_about, read_arrays, read_bytes
 from laegd.problem.feasibility import packable
 from laegd.problem.instance import InstanceBatch, Plan, Solver
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
-from laegd.scenario.scenario import Nodes, ScenarioBatch, require, settings_to_dict
+from laegd.scenario.scenario import Nodes, ScenarioBatch, require, require_pairs, settings_to_dict
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
 
 DATASET_FORMAT = "laegd-dataset/1"
 BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilobytes
+MAX_COUNT = 100_000_000  # instances of a data set
+MAX_PAIRS = 20_000  # of a user and a server in one network; a block's arrays over them take 40 MB each
+MAX_SEED = 2**63 - 1
 MAX_REDRAWS = 100  # rounds of redrawing infeasible instances before the settings are called hopeless
 
 LabelMethod = Literal["exact", "mcmf", "none"]
@@ -38,9 +42,12 @@ class Recipe:
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
 
     def __post_init__(self) -> None:
-        Scale.parse(self.scale)
+        _, num_users, num_servers = self.sizes(0)
+        require_pairs("scale, num_haps", num_users, num_servers, MAX_PAIRS)
         require(self.count >= 1, "count", "at least 1 instance", self.count, "Use 2000.")
+        require(self.count <= MAX_COUNT, "count", f"at most {MAX_COUNT:,} instances", self.count, "Use 2000.")
         require(self.seed >= 0, "seed", "a seed of at least 0", self.seed, "Use 0.")
+        require(self.seed <= MAX_SEED, "seed", f"a seed of at most {MAX_SEED}", self.seed, "Use 0.")
 
     @property
     def num_blocks(self) -> int:
@@ -50,6 +57,12 @@ class Recipe:
     def block_count(self, block: int) -> int:
         """Number of instances in a shard."""
         return min(BLOCK, self.count - block * BLOCK)
+
+    def sizes(self, block: int) -> Sizes:
+        """Numbers of what a shard holds."""
+        scale = Scale.parse(self.scale)
+        num_servers = scale.num_ground_servers + self.scenario.num_haps
+        return Sizes(self.block_count(block), scale.num_users, num_servers)
 
     def identity(self) -> dict[str, Any]:
         """Returns what a whole block depends on: everything but the count."""
@@ -112,33 +125,16 @@ def shard_name(block: int) -> str:
     return f"shard-{block:05d}.npz"
 
 
-def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns what the shard says of itself and its arrays; raises ValueError that names a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        about = json.loads(str(arrays.pop("about")))
-        assert set(arrays) == {*Nodes._fields, "server", "share", "cost", "lower_bound"}
-        return about, arrays
-    except FileNotFoundError:
-        raise ValueError(f"{path}: Expected a shard, got no file. Run the same `laegd generate` again.") from None
-    except Exception as error:  # damage shows as any of BadZipFile, zlib.error, struct.error, ValueError, EOFError, ...
-        raise ValueError(
-            f"{path}: Expected a whole shard, got damage: {error}. Delete it and generate again."
-        ) from error
-
-
 def check_shard(path: Path, recipe: Recipe, block: int) -> tuple[int, Nodes]:
     """Checks that a shard is whole and of this recipe; returns its number of redrawn instances, and its networks."""
-    about, arrays = read_shard(path)
-    identity = recipe.identity()
+    content, identity = read_bytes(path), recipe.identity()
+    about = read_about(path, content)
     require(
-        about.get("recipe") == identity and about.get("block") == block,
+        about.recipe == identity and about.block == block,
         str(path),
         "a shard of the same scale, settings, labels and seed",
-        {key: value for key, value in about.get("recipe", {}).items() if value != identity.get(key)},
+        {key: value for key, value in about.recipe.items() if value != identity.get(key)},
         "Choose another folder, or delete this one.",
     )
-    expected = recipe.block_count(block)
-    require(len(arrays["cost"]) == expected, str(path), f"{expected} instances", len(arrays["cost"]), "Delete it.")
-    return about["redrawn"], Nodes(*(arrays[name] for name in Nodes._fields))
+    arrays = read_arrays(path, content, recipe.sizes(block))
+    return about.redrawn, Nodes(*(arrays[name] for name in Nodes._fields))
