@@ -18,9 +18,13 @@ from laegd.diffusion.schedules import DiffusionConfig
 from laegd.graphs.dataset import Recipe
 from laegd.models.denoiser import ModelConfig
 from laegd.scenario.generator import ScenarioConfig
-from laegd.scenario.scenario import require, settings_to_dict
+from laegd.scenario.scenario import in_short, require, settings_to_dict
 
 Settings = typing.TypeVar("Settings")
+
+MAX_STEPS = 10**9
+MAX_AT_ONCE = 100_000  # graphs, samples or actions that are in memory together
+_AT_ONCE = ("batch_size", "validation_samples")
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,19 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "validate_every", "validation_samples"):
-            value = getattr(self, name)
+            value, most = getattr(self, name), MAX_AT_ONCE if name in _AT_ONCE else MAX_STEPS
             require(value >= 1, f"training.{name}", "at least 1", value, "Correct it.")
+            require(value <= most, f"training.{name}", f"at most {most:,}", value, "Correct it.")
         require(0 <= self.seed < 2**31, "training.seed", "a seed from 0 to 2^31 - 1", self.seed, "Use 0.")
-        require(self.warmup_steps >= 0, "training.warmup_steps", "at least 0", self.warmup_steps, "Correct it.")
+        for bound in (self.warmup_steps >= 0, self.warmup_steps <= MAX_STEPS):
+            require(
+                bound, "training.warmup_steps", f"at least 0, at most {MAX_STEPS:,}", self.warmup_steps, "Correct it."
+            )
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             require(0 < value < float("inf"), f"training.{name}", "a finite number above 0", value, "Correct it.")
-        require(self.weight_decay >= 0, "training.weight_decay", "at least 0", self.weight_decay, "Use 0 for none.")
+        sound = 0 <= self.weight_decay < float("inf")
+        require(sound, "training.weight_decay", "at least 0", self.weight_decay, "Use 0 for none.")
         require(0 <= self.ema_decay < 1, "training.ema_decay", "0 <= decay < 1", self.ema_decay, "Use 0.995.")
 
 
@@ -99,6 +108,9 @@ class GRLOConfig:
 
     def __post_init__(self) -> None:
         require(self.num_actions >= 1, "grlo.num_actions", "at least 1", self.num_actions, "Use 8.")
+        require(
+            self.num_actions <= MAX_AT_ONCE, "grlo.num_actions", f"at most {MAX_AT_ONCE:,}", self.num_actions, "Use 8."
+        )
         for name in ("policy_weight", "imitation_weight", "value_weight", "entropy_weight"):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"grlo.{name}", "a finite number, at least 0", value, "Use 0 for none.")
@@ -152,9 +164,10 @@ def _convert(values: dict[str, Any], settings: type[Settings]) -> Settings:
     _check_keys(values, settings, "")
     try:
         return msgspec.convert(values, settings)
-    except msgspec.ValidationError as error:
-        reason = str(error).rstrip(".")
-        raise ValueError(f"config: {reason}. Correct that setting.") from error
+    except (msgspec.ValidationError, UnicodeError) as error:
+        reason = in_short(str(error).rstrip("."))
+    reason = reason if "Expected" in reason else f"Expected known settings, got: {reason}"
+    raise ValueError(f"config: {reason}. Correct that setting.")
 
 
 def _check_keys(value: Any, annotation: Any, path: str) -> None:
@@ -189,11 +202,15 @@ def load_scenario_config(path: Path) -> ScenarioConfig:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: Expected a readable TOML file, got: {error}. Name one of configs/.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: Expected TOML, got: {error}. Correct that line.") from error
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path}: Expected TOML, got brackets in one another, hundreds deep. Remove them.") from error
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
+        raise ValueError(f"{path}: Expected TOML, got: {in_short(str(error))}. Correct that line.") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -201,7 +218,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     require(bool(equals and key), "--set", "key=value, such as training.steps=500", override, "Correct it.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *tables, last = key.split(".")
     for table in tables:

@@ -36,6 +36,9 @@ __all__ = ["DecodeConfig", "Decoded", "Problem", "decode", "greedy_assignment", 
 MAX_RELOCATIONS = 8
 
 
+MAX_THRESHOLDS, MAX_POLISH = 100, 1_000_000
+
+
 @dataclass(frozen=True)
 class DecodeConfig:
     """Settings of the way from beliefs to a plan."""
@@ -55,8 +58,12 @@ class DecodeConfig:
         require(sound, "thresholds", "one or more numbers in [0, 1)", self.thresholds, "Use (0.5, 0.25, 0.1, 0.0).")
         known = self.allocation in ("optimal", "model")
         require(known, "allocation", "'optimal' or 'model'", self.allocation, "Use 'optimal' for closed-form shares.")
+        many = len(self.thresholds)
+        require(many <= MAX_THRESHOLDS, "thresholds", f"at most {MAX_THRESHOLDS}", many, "Use (0.5, 0.25, 0.1, 0.0).")
         require(self.polish_rounds >= 0, "polish_rounds", "at least 0", self.polish_rounds, "Use 0 for none.")
         require(self.polish_top >= 1, "polish_top", "at least 1", self.polish_top, "Use 1 for the best candidate.")
+        for name in ("polish_rounds", "polish_top"):
+            require(getattr(self, name) <= MAX_POLISH, name, f"at most {MAX_POLISH:,}", getattr(self, name), "Use 1.")
         matches = self.polish_rounds == 0 or self.allocation == "optimal"
         require(matches, "polish_rounds", "0 with allocation 'model'", self.polish_rounds, "Use allocation 'optimal'.")
 

@@ -14,6 +14,9 @@ from laegd.diffusion.categorical import posterior, uniforms
 from laegd.diffusion.gaussian import ddim_step, normals, predict_y0, to_share
 from laegd.diffusion.loss import DenoiseFn
 from laegd.diffusion.schedules import Schedule, stride
+from laegd.scenario.scenario import in_short
+
+MAX_STEPS = 1000  # each is written out in the compiled program
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"sampler.num_steps: Expected at least 1 step, got {self.num_steps}. Use 5.")
+        if self.num_steps > MAX_STEPS:
+            raise ValueError(
+                f"sampler.num_steps: Expected at most {MAX_STEPS:,} steps, got {in_short(repr(self.num_steps))}. Use 5."
+            )
         if not 0 <= self.eta <= 1:
             raise ValueError(f"sampler.eta: Expected a number from 0 to 1, got {self.eta}. Use 0.")
 

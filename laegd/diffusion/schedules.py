@@ -12,9 +12,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from laegd.scenario.scenario import in_short
+
 LINEAR_BETA = (1e-4, 2e-2)  # first and last beta of DDPM's 1000 steps
 LINEAR_STEPS = 1000
 COSINE_OFFSET = 0.008  # Nichol and Dhariwal 2021, Eq. 17
+MAX_STEPS = 100_000  # a hundred times DDPM's
 MAX_BETA = 0.999  # the same paper's cap, against a singular last step
 MAX_FINAL_SIGNAL = 1e-2  # alpha_bar_T above this: sampling would start from what training never saw
 
@@ -52,6 +55,10 @@ def make_schedule(config: DiffusionConfig) -> Schedule:
     steps = config.num_steps
     if steps < 1:
         raise ValueError(f"diffusion.num_steps: Expected at least 1 step, got {steps}. Use 200.")
+    if steps > MAX_STEPS:
+        raise ValueError(
+            f"diffusion.num_steps: Expected at most {MAX_STEPS:,} steps, got {in_short(repr(steps))}. Use 200."
+        )
     if config.schedule == "linear":
         beta = np.linspace(*LINEAR_BETA, steps) * LINEAR_STEPS / steps
     else:

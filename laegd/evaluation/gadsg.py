@@ -36,6 +36,7 @@ from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, m
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
+MAX_SAMPLES = 100_000
 EDGES_PER_BATCH = 2**16  # samples x users x servers at a time on one device: tens of megabytes of hidden state
 
 
@@ -56,6 +57,7 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "num_samples", "at least 1", self.num_samples, "Use 8.")
+        require(self.num_samples <= MAX_SAMPLES, "num_samples", f"at most {MAX_SAMPLES:,}", self.num_samples, "Use 8.")
         require(0 <= self.seed < 2**32, "seed", "a seed from 0 to 2^32 - 1", self.seed, "Use 0.")
 
 

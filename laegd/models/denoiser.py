@@ -18,9 +18,13 @@ from laegd.graphs.encode import EXISTS, GraphBatch
 from laegd.models.gat import GraphAttentionLayer
 from laegd.models.gcn import GatedConvolutionLayer
 from laegd.models.wiring import DenseWiring, GraphState, SparseWiring, Wiring
+from laegd.scenario.scenario import require
 
 TIME_PERIODS = 10_000.0
 """Longest period of the time's sinusoidal features, in diffusion steps, over 2 pi; as in the transformer."""
+
+
+MAX_WEIGHTS = 10**8  # num_layers x hidden^2; a layer has about a dozen matrices of that size
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class ModelConfig:
             raise ValueError(
                 f"hidden: Expected an even multiple of num_heads = {self.num_heads}, got {self.hidden}. Use {near}."
             )
+        weights, expected = self.num_layers * self.hidden**2, f"num_layers x hidden^2 of at most {MAX_WEIGHTS:,}"
+        require(weights <= MAX_WEIGHTS, "hidden, num_layers", expected, weights, "Use 64 and 5.")
 
 
 class GraphEncoder(nn.Module):
