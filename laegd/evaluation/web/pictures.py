@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_EXAMPLES = 3  # networks of one file that are drawn
+MAX_NODES = 2_000  # of a map
 MAP_INCHES = 5.6  # smaller than on a sheet, so that words are larger beside the map
 WITHOUT_NETWORK = "without a network"
 LEARNED = ("gadsg", "gdsg", "grlo")
@@ -116,6 +117,9 @@ def _example(name: str, example: Example) -> str:
     instance, plans = example.read()
     if not plans:
         return ""
+    if instance.num_users + instance.num_servers > MAX_NODES:
+        note = f"{instance.num_users:,} users and {instance.num_servers:,} servers are too many for a map."
+        return f'<h4>Network {example.index}</h4>\n<p class="note">{note}</p>'
     shown = [plans[0], *_compared(plans[1:])]
     pictures = []
     for position, plan in enumerate(shown):
