@@ -121,13 +121,16 @@ def _write_manifest(recipe: Recipe, folder: Path) -> None:
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
 
 
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
 class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A shard as the manifest names it."""
 
     file: str
     count: int
     redrawn: int
-    sha256: str
+    sha256: Sha256
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,7 +143,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: LabelMethod
     redrawn: int
     """Instances without a feasible plan that were drawn again, in whole blocks."""
-    networks: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    networks: Sha256
     """SHA-256 of the recipe and the networks drawn; unlike those of the shards it is the same on every machine."""
     scenario: ScenarioConfig
     versions: dict[str, str]

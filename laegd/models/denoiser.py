@@ -54,6 +54,7 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}: Expected a whole number above 0, got {value!r}. Use e.g. 64, 5 or 4.")
+            require(value <= MAX_WEIGHTS, name, f"at most {MAX_WEIGHTS:,}", value, "Use e.g. 64, 5 or 4.")
         if self.hidden % self.num_heads or self.hidden % 2:
             near = -(-self.hidden // (2 * self.num_heads)) * 2 * self.num_heads
             raise ValueError(
