@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from readers import Kind
 
 SECONDS = 5.0  # for one file
@@ -22,20 +23,31 @@ class TooSlow(BaseException):
 
 
 def _stop(signal_number: int, frame: object) -> None:
-    raise TooSlow(f"still at it after {SECONDS:g} seconds")
+    raise TooSlow("still at it when its time was up")
 
 
 @contextmanager
-def limits() -> Iterator[None]:
-    """Limits memory while files are read."""
+def time_limit(seconds: float = SECONDS) -> Iterator[None]:
+    """Raises TooSlow where the block takes longer."""
+    previous = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def memory_limit() -> Iterator[None]:
+    """Lets a block have no more memory than MEMORY beyond what there is."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before, previous = resource.getrlimit(resource.RLIMIT_AS), signal.signal(signal.SIGALRM, _stop)
+    before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, previous)
 
 
 class Outcomes:
@@ -46,14 +58,11 @@ class Outcomes:
 
     def feed(self, kind: Kind, content: bytes, folder: Path, where: str) -> None:
         """Reads a file and works with it; fails with `where`, from which the file can be made again."""
-        fault = None
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
         try:
-            fault = self._feed(kind, content, folder)
+            with time_limit():
+                fault = self._feed(kind, content, folder)
         except (Exception, TooSlow):
             fault = traceback.format_exc()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
         assert fault is None, f"{where} of {kind.name}, {len(content)} bytes beginning {content[:300]!r}: {fault}"
 
     def _feed(self, kind: Kind, content: bytes, folder: Path) -> str | None:
@@ -61,14 +70,23 @@ class Outcomes:
             thing: Any = kind.read(content, folder)
         except REFUSALS as error:
             self.counts["refused"] += 1
-            return _flaw(str(error))
+            return flaw(str(error))
         self.counts["accepted"] += 1
         kind.work(thing, folder)
         return None
 
 
-def _flaw(message: str) -> str | None:
+def flaw(message: str) -> str | None:
     """Returns what a line of the command line lacks: the rule, the value and a length that can be read."""
     if "Expected" not in message or ", got" not in message:
         return f"Expected an error that names rule and value, got: {message[:500]}"
     return None if len(message) <= LONGEST_LINE else f"Expected an error of a line, got {len(message)} characters"
+
+
+@pytest.fixture
+def limited() -> Iterator[None]:
+    """Every file is dealt with in seconds and in a gigabyte."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with memory_limit(), time_limit():
+        yield
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY

@@ -4,7 +4,7 @@ import random
 import resource
 
 import pytest
-from guard import MEMORY, Outcomes, limits
+from guard import MEMORY, Outcomes, memory_limit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import WILD, edited, mutate, paths
@@ -85,7 +85,7 @@ def feed_wild_documents(kind, folder, count):
 def fed(feed, kind, folder, count):
     """Feeds under limits; some files are refused, and memory stays bounded."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with limits():
+    with memory_limit():
         counts = feed(kind, folder, count)
     assert counts["refused"] > 0
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
