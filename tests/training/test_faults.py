@@ -1,0 +1,218 @@
+"""Storage that fails: damaged checkpoints, full and read-only disks, locks, clocks; nothing is lost, and it is said."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_loop import assert_equal, final_state
+
+from laegd.evaluation.gadsg import load
+from laegd.scenario.files import locked
+from laegd.training import checkpoint
+from laegd.training.checkpoint import Checkpoints
+from laegd.training.loop import train
+from laegd.training.step import TrainState
+
+
+@pytest.fixture(scope="module")
+def config():
+    """Six steps, a checkpoint after every second one."""
+    from runs import TINY
+
+    return replace(TINY, training=replace(TINY.training, validate_every=2))
+
+
+@pytest.fixture(scope="module")
+def whole(config, data_root, tmp_path_factory):
+    """The undisturbed run."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(config, workdir, data_root)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def ended_early(config, data_root, tmp_path_factory):
+    """The same run, ended after step 4."""
+    workdir = tmp_path_factory.mktemp("early") / "run"
+
+    def interrupt(progress):
+        if progress.stage == "train" and progress.done == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert train(config, workdir, data_root, interrupt).step == 4
+    return workdir
+
+
+@pytest.fixture
+def halted(ended_early, tmp_path):
+    """A copy of it to damage and to go on with."""
+    return shutil.copytree(ended_early, tmp_path / "run")
+
+
+def flip(path):
+    """Turns one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1 << 3
+    path.write_bytes(content)
+
+
+def truncate(path):
+    """Cuts a file to half its length."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGES = [
+    ("state/ocdbt.process_0/d/*", flip),
+    ("params/ocdbt.process_0/d/*", truncate),
+    ("meta/metadata", flip),
+    ("metrics/metrics", truncate),
+    ("state/_METADATA", os.unlink),
+]
+
+
+@pytest.mark.parametrize("file, damage", DAMAGES, ids=[file for file, _ in DAMAGES])
+def test_damaged_checkpoint_is_put_aside_and_the_one_before_used(halted, config, data_root, whole, file, damage):
+    """Said in one warning that names both; the run then ends as if nothing had been."""
+    damage(max((halted / "checkpoints/4").glob(file), key=lambda path: path.stat().st_size))
+    with pytest.warns(
+        RuntimeWarning, match=r"checkpoints/4: Expected a whole checkpoint, got damage.* Step 2, the one"
+    ):
+        assert train(config, halted, data_root).step == 6
+    assert [path.name.split("-")[0] for path in (halted / "damaged").iterdir()] == ["4"]
+    assert_equal(final_state(whole, config), final_state(halted, config))
+    assert (whole / "metrics.jsonl").read_text() == (halted / "metrics.jsonl").read_text()
+
+
+def test_network_is_loaded_from_a_whole_checkpoint(halted):
+    """Where the one asked for is damaged, another plans, and it is said; nothing is moved."""
+    flip(max((halted / "checkpoints/4").rglob("d/*"), key=lambda path: path.stat().st_size))
+    with pytest.warns(RuntimeWarning, match="checkpoints/4: .*Step 2, the one before it, is used"):
+        assert load(halted, "last").loaded.step == 2
+    assert (halted / "checkpoints/4").is_dir()
+
+
+def test_run_without_a_whole_checkpoint_is_refused(halted, config, data_root):
+    """It neither begins anew nor deletes anything."""
+    for step in (2, 4):
+        truncate(halted / f"checkpoints/{step}/meta/metadata")
+    before = sorted(halted.rglob("*"))
+    for call in (lambda: train(config, halted, data_root), lambda: load(halted)):
+        with pytest.raises(ValueError, match=r"got damage in every one: \[2, 4\]. Restore them"):
+            call()
+    assert sorted(halted.rglob("*")) == before
+
+
+def test_parameters_that_are_not_finite_are_never_saved(halted):
+    """The error names the parameter and the last good checkpoint, which stays."""
+    checkpoints = Checkpoints(halted)
+    params = {"layer": np.array([1.0, np.nan], np.float32)}
+    state = TrainState(np.int32(5), params, params, ())
+    with pytest.raises(FloatingPointError, match=r"nan or inf in \.params\['layer'\] at step 5.*checkpoint is step 4"):
+        checkpoints.save(state, {}, 1.0)
+    assert Checkpoints(halted).last_step() == 4
+
+
+def test_full_disk_keeps_the_checkpoint_before(halted, config, data_root, whole, monkeypatch):
+    """The next run goes on from it and ends as if nothing had been."""
+    usage = shutil.disk_usage(halted)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(ValueError, match=r"No space left on device\. Free space and run again: it goes on from step 4"):
+        train(config, halted, data_root)
+    monkeypatch.undo()
+    assert load(halted, "last").loaded.step == 4
+    train(config, halted, data_root)
+    assert_equal(final_state(whole, config), final_state(halted, config))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts and remounts a file system in memory with options; skipped where that is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "laegd-test", folder], capture_output=True)
+        if done.returncode and "remount" not in options:
+            pytest.skip("needs the right to mount")
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_real_full_disk_and_read_only_disk(small_disk, config, data_root, whole):
+    """A disk of 2 MB fills up between two checkpoints; read-only it is refused; with room the run ends as it should."""
+    workdir = small_disk("size=2m") / "run"
+    with pytest.raises(ValueError, match="Expected room for a checkpoint, got: No space left on device"):
+        train(config, workdir, data_root)
+    kept = Checkpoints(workdir).last_step()
+    assert kept in (2, 4)
+    small_disk("remount,ro,size=2m")
+    with pytest.raises(ValueError, match=f"{workdir}: Expected a writable folder, got: Read-only file system. Choose"):
+        train(config, workdir, data_root)
+    small_disk("remount,rw,size=50m")
+    assert Checkpoints(workdir).last_step() == kept
+    assert train(config, workdir, data_root).step == 6
+    assert_equal(final_state(whole, config), final_state(workdir, config))
+
+
+def test_two_jobs_in_one_folder_are_told_apart(halted, config, data_root):
+    """The second is refused, told who works there; after the first has ended, however, it may."""
+    hold = "import sys, time, pathlib; from laegd.scenario.files import locked\n"
+    hold += "with locked(pathlib.Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(300)"
+    command = [sys.executable, "-c", hold, str(halted / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        before = sorted(halted.rglob("*"))
+        with pytest.raises(ValueError, match=rf"got process {other.pid} of .*\. Wait until it ends, end it, or name"):
+            train(config, halted, data_root)
+        assert sorted(halted.rglob("*")) == before
+        other.kill()
+    assert (halted / "lock").exists()  # stale: it locks no one out
+    assert train(config, halted, data_root).step == 6
+    assert not (halted / "lock").exists()
+
+
+def test_lock_is_taken_again_by_the_same_process(tmp_path):
+    """It is let go at the end of the block, also where that raises."""
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(tmp_path / "lock", ""):
+            raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+def test_clock_that_jumps_back_changes_nothing(halted, config, data_root, whole, monkeypatch):
+    """Ten years back between two checkpoints: the newer one is still the one to go on from."""
+    now, now_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: now() - 3e8)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() - 3 * 10**17)
+    for path in halted.rglob("*"):
+        os.utime(path, (now(), now()))
+    assert train(config, halted, data_root).step == 6
+    monkeypatch.undo()
+    assert_equal(final_state(whole, config), final_state(halted, config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(halted, "last").loaded.step == 6
+
+
+def test_digest_is_of_every_file(halted):
+    """A byte more or less, another name, another file: each makes another digest."""
+    step = halted / "checkpoints/4"
+    seen = {checkpoint._digest(step)}
+    for change in (lambda: (step / "new").write_bytes(b"x"), lambda: (step / "new").write_bytes(b"xy")):
+        change()
+        seen.add(checkpoint._digest(step))
+    (step / "new").rename(step / "other")
+    seen.add(checkpoint._digest(step))
+    assert len(seen) == 4
