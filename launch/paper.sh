@@ -5,6 +5,7 @@
 #   launch/paper.sh gs3_gu7_au5       # one row of the tables
 # Every step goes on where it was interrupted, and what is finished is not done again: data sets lie in data, runs in
 # runs/paper, results in results/paper. JOBS=4 trains four runs at a time; the default is two.
+# shellcheck disable=SC2016,SC2046,SC2086 # lists of methods and scales, none with a space, are split on purpose
 set -euo pipefail
 scales=("$@")
 [ $# -gt 0 ] || scales=(gs2_gu4_au2 gs2_gu5_au3 gs3_gu6_au4 gs3_gu7_au5 gs6_gu14_au10 gs6_gu16_au11 gs9_gu19_au12 gs9_gu20_au13)
