@@ -1,0 +1,177 @@
+"""The Slurm scripts at work, in the Slurm that SLURM_CONF names: `eval "$(.ci/slurm start DIR)"` starts one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from laegd.cli import main
+from laegd.training.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "launch/slurm"
+PATIENCE_S = 180.0
+LONG = ("--set", "training.steps=400", "--set", "training.warmup_steps=2")  # long enough to be interrupted
+
+
+def slurm_is_up():
+    if not shutil.which("sbatch"):
+        return False
+    return bool(subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True).stdout)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def slurm():
+    """Fails or skips where there is no Slurm."""
+    if not slurm_is_up():
+        (pytest.fail if os.environ.get("LAEGD_REQUIRE_SLURM") == "1" else pytest.skip)("no Slurm: .ci/slurm start DIR")
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_toml):
+    """Where jobs run: the small run's settings lie there."""
+    shutil.copy(tiny_toml, tmp_path / "tiny.toml")
+    return tmp_path
+
+
+def call(folder, *command, **variables):
+    """Runs a command in the folder; jobs see this checkout first."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)} | variables
+    done = subprocess.run(
+        [str(word) for word in command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def submit(folder, *arguments):
+    return call(folder, "sbatch", "--parsable", "--cpus-per-task=1", *arguments).strip()
+
+
+def job(number):
+    """What Slurm knows of a job: a dictionary of its fields."""
+    line = subprocess.run(["scontrol", "--oneliner", "show", "job", number], capture_output=True, text=True).stdout
+    return dict(field.partition("=")[::2] for field in line.splitlines()[0].split())
+
+
+def wait_for(holds, what):
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.3)
+
+
+def wait_for_end(number, folder):
+    """Waits until the job has ended; says its log where it did not end well."""
+    wait_for(lambda: job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"), f"the end of job {number}")
+    logs = "\n".join(path.read_text() for path in folder.glob("slurm-*.out"))
+    assert job(number)["JobState"] == "COMPLETED", logs
+
+
+def parameters(run):
+    """Step and parameters of a run's last checkpoint."""
+    checkpoints = Checkpoints(run)
+    loaded = checkpoints.load("last")
+    checkpoints.close()
+    return loaded.step, loaded.params
+
+
+def assert_close(ours, theirs, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
+
+
+def test_chain_labels_trains_and_evaluates(folder, data_root, run):
+    """An array of three labels a data set, training and evaluation follow; all is as made without Slurm."""
+    options = dict.fromkeys(("GENERATE_OPTIONS", "TRAIN_OPTIONS", "EVALUATE_OPTIONS"), "--cpus-per-task=1")
+    arguments = ("tiny.toml", "run", "gs2_gu4_au2", 600, 9, "test", "results.json", "--data", data_root)
+    out = call(folder, SCRIPTS / "chain.sh", *arguments, PARTS="3", **options)
+    words = out.replace(",", "").split()
+    assert words[::2] == ["generate", "train", "evaluate"]
+    labels, training, evaluation = words[1::2]
+    wait_for_end(evaluation, folder)
+
+    main(["generate", "--scale", "gs2_gu4_au2", "--count", "600", "--seed", "9", "--out", str(folder / "whole")])
+    names = {path.name for path in (folder / "whole").iterdir()}
+    assert len(names) == 4 and names == {path.name for path in (folder / "test").iterdir()}  # 3 shards, the manifest
+    for name in names:
+        assert (folder / "test" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    logs = [(folder / f"slurm-{labels}_{part}.out").read_text() for part in (1, 2, 3)]
+    assert any("complete" in log for log in logs)
+
+    step, ours = parameters(folder / "run")
+    assert step == 6
+    assert_close(ours, parameters(run)[1], rtol=0, atol=0)
+    assert f"step {step}" in (folder / f"slurm-{training}.out").read_text()
+
+    results = json.loads((folder / "results.json").read_text())
+    ratios = {row["method"]: row["mean_ratio"] for row in results["results"]}
+    assert ratios["exact"] == pytest.approx(1) and 1 < ratios["gadsg"] < ratios["re"]
+    assert len((folder / "results.csv").read_text().splitlines()) == 1 + 600 * len(ratios)
+
+
+def test_chain_ends_where_a_part_fails(folder):
+    """Labels of a bad scale fail with exit code 2; what waits for them is removed, not left to wait in vain."""
+    options = dict.fromkeys(("GENERATE_OPTIONS", "TRAIN_OPTIONS", "EVALUATE_OPTIONS"), "--cpus-per-task=1")
+    arguments = ("tiny.toml", "run", "no_scale", 600, 9, "test", "results.json")
+    out = call(folder, SCRIPTS / "chain.sh", *arguments, PARTS="2", **options)
+    labels, training, evaluation = out.replace(",", "").split()[1::2]
+    for number in (training, evaluation):
+        wait_for(lambda number=number: job(number)["JobState"] == "CANCELLED", f"the end of job {number}")
+    assert job(f"{labels}_1")["ExitCode"] == "2:0"
+    assert not (folder / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data_root, tiny_toml):
+    """The longer run, trained in one go by one process without Slurm."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    main(["train", "--config", str(tiny_toml), "--workdir", str(workdir), "--data", str(data_root), *LONG])
+    return parameters(workdir)
+
+
+@pytest.mark.xfail(reason="laegd train neither leaves with 75 nor runs as several processes yet", strict=True)
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_terminated_training_is_requeued_and_ends_like_an_undisturbed_one(tasks, folder, data_root, undisturbed):
+    """SIGTERM: all tasks save and leave with 75, the script has the job run again, the parameters are the same."""
+    arguments = (SCRIPTS / "train.sh", "tiny.toml", "run", "--data", data_root, *LONG)
+    number = submit(folder, f"--ntasks={tasks}", *arguments)
+    metrics, log = folder / "run/metrics.jsonl", folder / f"slurm-{number}.out"
+
+    def steps():
+        return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+    wait_for(lambda: steps() >= 20 or job(number)["JobState"] == "FAILED", "step 20")
+    call(folder, "scancel", "--signal=TERM", number)
+    wait_for(lambda: job(number)["Restarts"] == "1" or job(number)["JobState"] == "FAILED", "the requeue")
+    assert job(number)["JobState"] == "PENDING", log.read_text()
+    assert 20 <= parameters(folder / "run")[0] < 400
+    call(folder, "scontrol", "update", f"JobId={number}", "StartTime=now")  # Slurm would wait two minutes
+    wait_for_end(number, folder)
+
+    text = log.read_text()
+    assert text.count("Exited with exit code 75") == tasks
+    assert text.count("\nprocesses:") + text.startswith("processes:") == (2 if tasks > 1 else 0)  # rank 0, twice
+    step, ours = parameters(folder / "run")
+    assert step == undisturbed[0] == 400 and steps() == 400
+    # Sums over two processes are rounded otherwise, and 400 steps of Adam magnify it.
+    tolerance = {"rtol": 0, "atol": 0} if tasks == 1 else {"rtol": 0.05, "atol": 0.02}
+    assert_close(ours, undisturbed[1], **tolerance)
+
+
+def test_cancelled_job_stays_cancelled(folder, data_root):
+    """Who cancels a job means it: it is not requeued."""
+    number = submit(folder, SCRIPTS / "train.sh", "tiny.toml", "run", "--data", data_root, *LONG)
+    wait_for(lambda: job(number)["JobState"] == "RUNNING", "the start")
+    call(folder, "scancel", number)
+    wait_for(lambda: job(number)["JobState"] == "CANCELLED", "the end")
+    assert job(number)["Restarts"] == "0"
