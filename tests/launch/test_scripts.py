@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ SCRIPTS = sorted([*ROOT.glob("launch/**/*.sh"), ROOT / ".ci/run", ROOT / ".ci/sl
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_script_is_sound(script):
     """bash reads it, shellcheck finds nothing, it can be started, its first lines say how, and errors end it."""
-    for command in (["bash", "-n"], ["shellcheck"]):
+    for command in (["bash", "-n"], [Path(sys.executable).with_name("shellcheck")]):
         done = subprocess.run([*command, script], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert os.access(script, os.X_OK)
