@@ -78,9 +78,13 @@ def wait_for(holds, what):
         time.sleep(0.1)
 
 
+def has_ended(number):
+    return job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
+
+
 def wait_for_end(number, folder):
     """Waits until the job has ended; says its log where it did not end well."""
-    wait_for(lambda: job(number)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"), f"the end of job {number}")
+    wait_for(lambda: has_ended(number), f"the end of job {number}")
     logs = "\n".join(path.read_text() for path in folder.glob("slurm-*.out"))
     assert job(number)["JobState"] == "COMPLETED", logs
 
@@ -165,9 +169,10 @@ def test_terminated_training_is_requeued_and_ends_like_an_undisturbed_one(tasks,
     def steps():
         return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
-    wait_for(lambda: steps() >= 2 or job(number)["JobState"] == "FAILED", "step 2")
+    wait_for(lambda: steps() >= 2 or has_ended(number), "step 2")
     call(folder, "scancel", "--signal=TERM", number)
-    wait_for(lambda: job(number)["Restarts"] == "1" or job(number)["JobState"] == "FAILED", "the requeue")
+    wait_for(lambda: job(number)["Restarts"] == "1" or has_ended(number), "the requeue")
+    wait_for(lambda: job(number)["JobState"] != "COMPLETING", "the end of the first part")
     assert job(number)["JobState"] == "PENDING", log.read_text()
     assert 2 <= parameters(folder / "run")[0] < STEPS[tasks]
     # Slurm would wait two minutes; in the second of the requeue itself it refuses the job.
