@@ -11,6 +11,7 @@ from laegd.scenario.scenario import Channel, Scenario, Server, User
 
 TOLERANCE = 1e-9
 SPEED_OF_LIGHT_M_S = 299_792_458.0
+LEAST_RATE_BPS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def local_cost(scenario: Scenario, user: User) -> float:
 
 
 def link(scenario: Scenario, server: Server, user: User) -> Link | None:
-    """Eqs. 16-21; None out of coverage, or where the radio carries nothing."""
+    """Eqs. 16-21; None out of coverage, or where the radio needs ages for a bit."""
     rate = rate_bps(scenario.channel, server, user)
-    if not covers(server, user) or rate == 0:
+    if not covers(server, user) or rate < LEAST_RATE_BPS:
         return None
     transmit_s, execute_s = user.task_bits / rate, user.workload_flop / server.capacity_flops
     transmit_cost = weighted(user, transmit_s, user.transmit_power_w * transmit_s)

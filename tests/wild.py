@@ -30,10 +30,10 @@ def user(index: int, kind: str = "GU", x_m: float = 100.0, weight: float = 0.5, 
     return User(f"u{index}", kind, x_m, 0.0, z_m, delay_weight=weight, deadline_s=deadline_s, **(USUAL | numbers))
 
 
-def network(servers, users, chip_energy_factor: float = 1e-26) -> Scenario:
+def network(servers, users, chip_energy_factor: float = 1e-26, **channel: float) -> Scenario:
     """A scenario of these."""
     return Scenario(
-        channel=Channel(), chip_energy_factor=chip_energy_factor, servers=tuple(servers), users=tuple(users)
+        channel=Channel(**channel), chip_energy_factor=chip_energy_factor, servers=tuple(servers), users=tuple(users)
     )
 
 

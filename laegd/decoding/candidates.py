@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -16,6 +17,7 @@ from laegd.problem.instance import Costs
 
 # Room that sums of minimal shares may overshoot by: float32 keeps a sum of parts of 1 to about 1e-7 a term.
 SHARE_TOLERANCE = 1e-6
+_LARGEST_COST = 1e30  # float32 ends at 3e38; sums over users and divisions by shares stay below
 
 
 class Problem(NamedTuple):
@@ -43,7 +45,7 @@ def problem_of(costs: Costs) -> Problem:
     """Takes the arrays that decoding needs out of a batch of costs."""
 
     def single(values) -> Array:
-        return jnp.asarray(values, dtype=jnp.float32)
+        return jnp.asarray(np.minimum(values, _LARGEST_COST), dtype=jnp.float32)
 
     return Problem(
         local_cost=single(costs.local_cost),

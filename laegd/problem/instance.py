@@ -19,6 +19,7 @@ from laegd.scenario.range import require_computable
 from laegd.scenario.scenario import Channel, Nodes, Scenario, ScenarioBatch, nodes_of
 
 LOCAL = -1  # in Plan.server: the task runs on the user's own device
+_LEAST_RATE_BPS = 1e-12  # a link that needs 30,000 years for a bit is none; at a rate of 0 its delay would be infinite
 
 
 class Costs(NamedTuple):
@@ -28,7 +29,7 @@ class Costs(NamedTuple):
     local_energy_j: Float[np.ndarray, "*batch user"]  # Eq. 14
     local_cost: Float[np.ndarray, "*batch user"]  # J_loc, Eq. 15
     local_allowed: Bool[np.ndarray, "*batch user"]  # lambda: the local run meets the deadline
-    covered: Bool[np.ndarray, "*batch user server"]  # the pair is an edge of the graph
+    covered: Bool[np.ndarray, "*batch user server"]  # the pair is an edge of the graph: in reach, and heard
     transmit_delay_s: Float[np.ndarray, "*batch user server"]  # Eq. 16
     transmit_energy_j: Float[np.ndarray, "*batch user server"]  # Eq. 17
     transmit_cost: Float[np.ndarray, "*batch user server"]  # J_tr, Eq. 18
@@ -47,6 +48,7 @@ def costs_of(channel: Channel, chip_energy_factor: float, nodes: Nodes) -> Costs
     """Computes Eqs. 13-22 for one network or a batch of them; raises ValueError where a number is out of range."""
     require_computable(channel, chip_energy_factor, nodes)
     covered, _, rate_bps = links(channel, nodes)
+    covered &= rate_bps >= _LEAST_RATE_BPS
     weight = nodes.user_delay_weight
     local_delay_s = nodes.user_workload_flop / nodes.user_capacity_flops
     local_energy_j = chip_energy_factor * nodes.user_capacity_flops**3 * local_delay_s
@@ -57,7 +59,7 @@ def costs_of(channel: Channel, chip_energy_factor: float, nodes: Nodes) -> Costs
     weight_k = weight[..., :, None]
     workload = nodes.user_workload_flop[..., :, None]
     capacity = nodes.server_capacity_flops[..., None, :]
-    transmit_delay_s = edge(nodes.user_task_bits[..., :, None] / rate_bps)
+    transmit_delay_s = edge(nodes.user_task_bits[..., :, None] / np.maximum(rate_bps, _LEAST_RATE_BPS))
     transmit_energy_j = nodes.user_transmit_power_w[..., :, None] * transmit_delay_s
     execute_delay_s = edge(workload / capacity)
     execute_energy_j = nodes.server_active_power_w[..., None, :] * execute_delay_s
