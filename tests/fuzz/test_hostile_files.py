@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from guard import limited  # noqa: F401
-from readers import EXPERIMENT, RECIPE, SITES, data_set, planned, scenario_text
+from readers import RECIPE, data_set, planned, scenario_text
+from samples import EXPERIMENT, SITES
 
 import laegd
 from laegd.config import load_config, load_scenario_config

@@ -7,7 +7,8 @@ import shutil
 import pytest
 from guard import SECONDS, time_limit
 from mutations import mutate
-from readers import EXPERIMENT, KINDS, PEOPLE, SIMULATOR, SITES, data_set, result_files
+from readers import KINDS, data_set, result_files
+from samples import EXPERIMENT, PEOPLE, SIMULATOR, SITES
 
 from laegd.cli import main
 

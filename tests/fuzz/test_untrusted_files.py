@@ -23,9 +23,9 @@ BYTES = {
     "scenario settings": (150, 6_000),
     "places": (60, 3_000),
     "results": (150, 8_000),
-    "page": (12, 200),
+    "page": (8, 200),
 }
-DOCUMENTS = {name: (max(count // 2, 15), slow // 10) for name, (count, slow) in BYTES.items()}
+DOCUMENTS = {name: (max(count // 2, 8), slow // 10) for name, (count, slow) in BYTES.items()}
 VALUES = st.one_of(
     st.sampled_from(WILD),
     st.floats(),
