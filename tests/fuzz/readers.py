@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import tomllib
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from documents import archive_of, override_of, table_of, toml_of
 from mutations import dumped
-from samples import EXPERIMENT, PEOPLE, SIMULATOR, SITES
+from samples import EXPERIMENT, PEOPLE, SIMULATOR, SITES, result_files, scenario_text, scenarios
 
 from laegd.config import ExperimentConfig, load_config, load_scenario_config
 from laegd.evaluation.web.files import ResultFile, read_files
@@ -32,8 +31,6 @@ from laegd.scenario.topology import scenario_from_places
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
 from laegd.solvers.random_execution import RandomExecution
-
-REFERENCE = Path(__file__).parents[1] / "data" / "reference"
 
 
 @dataclass(frozen=True)
@@ -54,20 +51,6 @@ class Kind:
 
 
 # scenario and plan
-
-
-@cache
-def scenario_text() -> bytes:
-    """A network of two ground servers and six users."""
-    document = json.loads((REFERENCE / "gs2_gu4_au2_0.json").read_text())["scenario"]
-    return json.dumps(document).encode()
-
-
-def scenarios(folder: Path) -> list[bytes]:
-    document = json.loads(scenario_text())
-    few = {**document, "users": document["users"][:2], "servers": document["servers"][:2]}
-    alone = {**document, "servers": []}
-    return [json.dumps(one).encode() for one in (few, document, few, alone)]
 
 
 def read_scenario(content: bytes, folder: Path) -> Instance:
@@ -238,6 +221,10 @@ def read_scenario_settings(content: bytes, folder: Path) -> Instance:
 # places
 
 
+def table(text: bytes) -> list[list[str]]:
+    return [line.split(",") for line in text.decode().splitlines()]
+
+
 def read_places(content: bytes, folder: Path) -> list[Instance]:
     """Reads a table as sites and as users, and makes networks of it."""
     (folder / "sites.csv").write_bytes(SITES)
@@ -254,13 +241,6 @@ def solve_all(instances: list[Instance], folder: Path) -> None:
 
 
 # results
-
-
-def result_files(folder: Path) -> list[bytes]:
-    sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
-    from result_files import results, sweep
-
-    return [json.dumps(results(("gadsg", "exact"))).encode(), json.dumps(sweep()).encode()]
 
 
 def read_results(content: bytes, folder: Path) -> list[ResultFile]:
@@ -282,14 +262,6 @@ def as_json(valid: Callable[[Path], Sequence[bytes]]) -> Callable[[Path], list[A
     return lambda folder: [json.loads(content) for content in valid(folder)]
 
 
-def as_toml(text: bytes) -> Callable[[Path], list[Any]]:
-    return lambda folder: [tomllib.loads(text.decode())]
-
-
-def as_table(text: bytes) -> Callable[[Path], list[Any]]:
-    return lambda folder: [[line.split(",") for line in text.decode().splitlines()]]
-
-
 KINDS = {
     kind.name: kind
     for kind in (
@@ -297,10 +269,24 @@ KINDS = {
         Kind("plan", plans, read_plan, work_with_plan, as_json(plans), dumped),
         Kind("manifest", manifests, read_manifest, work_with_labelled, as_json(manifests), dumped),
         Kind("shard", shards, read_shard, work_with_labelled, shard_documents, archive_of),
-        Kind("settings", lambda f: [EXPERIMENT], read_experiment, work_with_experiment, as_toml(EXPERIMENT), toml_of),
+        Kind(
+            "settings",
+            lambda f: [EXPERIMENT],
+            read_experiment,
+            work_with_experiment,
+            lambda f: [tomllib.loads(EXPERIMENT.decode())],
+            toml_of,
+        ),
         Kind("override", overrides, read_override, work_with_experiment, override_documents, override_of),
-        Kind("scenario settings", lambda f: [SIMULATOR], read_scenario_settings, solve, as_toml(SIMULATOR), toml_of),
-        Kind("places", lambda folder: [SITES, PEOPLE], read_places, solve_all, as_table(SITES), table_of),
+        Kind(
+            "scenario settings",
+            lambda f: [SIMULATOR],
+            read_scenario_settings,
+            solve,
+            lambda f: [tomllib.loads(SIMULATOR.decode())],
+            toml_of,
+        ),
+        Kind("places", lambda folder: [SITES, PEOPLE], read_places, solve_all, lambda f: [table(SITES)], table_of),
         Kind("results", result_files, read_results, nothing_more, as_json(result_files), dumped),
         Kind("page", result_files, read_results, draw_page, as_json(result_files), dumped),
     )

@@ -1,4 +1,12 @@
-"""Whole settings and tables, as a user writes them."""
+"""Whole files, as a user or a command writes them."""
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+REFERENCE = TESTS / "data" / "reference"
 
 EXPERIMENT = b"""
 learner = "diffusion"
@@ -49,3 +57,24 @@ excess_loss_nlos_db = 21.0
 """
 SITES = b"SITE_ID,LATITUDE,LONGITUDE\n10,-37.815,144.970\n11,-37.818,144.965\n12,-37.812,144.961\n"
 PEOPLE = b'Latitude;Longitude;name\n-37,8155;144,9705;"a"\n-37.8170;144.9660;b\n\n-37.8181;144.9649;c\n'
+
+
+@cache
+def scenario_text() -> bytes:
+    """A network of two ground servers and six users."""
+    document = json.loads((REFERENCE / "gs2_gu4_au2_0.json").read_text())["scenario"]
+    return json.dumps(document).encode()
+
+
+def scenarios(folder: Path) -> list[bytes]:
+    document = json.loads(scenario_text())
+    few = {**document, "users": document["users"][:2], "servers": document["servers"][:2]}
+    alone = {**document, "servers": []}
+    return [json.dumps(one).encode() for one in (few, document, few, alone)]
+
+
+def result_files(folder: Path) -> list[bytes]:
+    sys.path.append(str(TESTS / "evaluation"))
+    from result_files import results, sweep
+
+    return [json.dumps(results(("gadsg", "exact"))).encode(), json.dumps(sweep()).encode()]

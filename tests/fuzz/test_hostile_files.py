@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from guard import limited  # noqa: F401
-from readers import RECIPE, data_set, planned, scenario_text
-from samples import EXPERIMENT, SITES
+from readers import RECIPE, data_set, planned
+from samples import EXPERIMENT, SITES, scenario_text
 
 import laegd
 from laegd.config import load_config, load_scenario_config

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from readers import result_files
+from samples import result_files
 
 from laegd.evaluation.web.files import read_files
 from laegd.evaluation.web.page import page_of, write_report

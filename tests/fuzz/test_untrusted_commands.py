@@ -7,8 +7,8 @@ import shutil
 import pytest
 from guard import SECONDS, time_limit
 from mutations import mutate
-from readers import KINDS, data_set, result_files
-from samples import EXPERIMENT, PEOPLE, SIMULATOR, SITES
+from readers import KINDS, data_set
+from samples import EXPERIMENT, PEOPLE, SIMULATOR, SITES, result_files
 
 from laegd.cli import main
 
