@@ -75,7 +75,9 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
         how, found = {}, "found by JAX"
     elif cluster.coordinator != SLURM:
         how = {"num_processes": cluster.num_processes, "process_id": cluster.process_id}
-        how, found = how | {"coordinator_address": cluster.coordinator}, f"coordinator {cluster.coordinator}"
+        # Without detection, which inside a Slurm step would keep to one of the GPUs.
+        how |= {"coordinator_address": cluster.coordinator, "cluster_detection_method": "deactivate"}
+        found = f"coordinator {cluster.coordinator}"
     elif all(name in environment for name in _SLURM) and int(environment["SLURM_NTASKS"]) > 1:
         how, found = {"cluster_detection_method": "slurm"}, f"Slurm job {environment['SLURM_JOB_ID']}"
     else:

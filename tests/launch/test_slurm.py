@@ -159,7 +159,6 @@ def train_undisturbed(config, workdir, data_root, steps):
     return parameters(workdir)
 
 
-@pytest.mark.xfail(reason="laegd train neither leaves with 75 nor runs as several processes yet", strict=True)
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_terminated_training_is_requeued_and_ends_like_an_undisturbed_one(tasks, folder, data_root):
     """SIGTERM: all tasks save and leave with 75, the script has the job run again, the parameters are the same."""
