@@ -66,4 +66,4 @@ def test_a_damaged_run_loads_as_it_was_or_is_refused(run, whole, tmp_path):
 @pytest.mark.slow
 @unchecked
 def test_many_damaged_runs_load_as_they_were_or_are_refused(run, whole, tmp_path):
-    feed_damaged_runs(run, whole, tmp_path, 400)
+    feed_damaged_runs(run, whole, tmp_path, 300)

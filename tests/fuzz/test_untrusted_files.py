@@ -14,14 +14,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Files per kind: (default run, slow run); of cheap ones more.
 BYTES = {
-    "scenario": (150, 24_000),
-    "plan": (300, 36_000),
+    "scenario": (150, 20_000),
+    "plan": (300, 40_000),
     "manifest": (60, 3_000),
-    "shard": (40, 2_000),
+    "shard": (40, 1_500),
     "settings": (150, 8_000),
-    "override": (200, 12_000),
+    "override": (200, 10_000),
     "scenario settings": (150, 6_000),
-    "places": (60, 3_000),
+    "places": (60, 2_500),
     "results": (150, 8_000),
     "page": (8, 200),
 }
