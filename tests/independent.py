@@ -6,6 +6,7 @@ Equation numbers are those of the GADSG paper. Numbers are compared with TOLERAN
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from laegd.scenario.scenario import Channel, Scenario, Server, User
 
@@ -115,6 +116,7 @@ def cost(scenario: Scenario, plan) -> float:
     return math.fsum(terms)
 
 
+@lru_cache(maxsize=64)
 def floors(scenario: Scenario) -> list[list[float]]:
     """Per user and server the least share, inf where none serves."""
     edges = [[link(scenario, server, user) for server in scenario.servers] for user in scenario.users]
@@ -161,6 +163,7 @@ def execution_cost(edges: list[Link], least: list[float], spare: float) -> float
     return sum(edge.execute_cost / share for edge, share in zip(edges, shares(low), strict=True))
 
 
+@lru_cache(maxsize=64)
 def optimum(scenario: Scenario, spare: float) -> float:
     """The least cost of any plan, over every assignment of every user; inf where there is none.
 

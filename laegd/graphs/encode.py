@@ -186,8 +186,8 @@ def scatter(
     return dense
 
 
-def _single(features: np.ndarray) -> np.ndarray:
-    return np.clip(features, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
+def _single(features: Array) -> np.ndarray:
+    return np.clip(np.asarray(features), -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
 
 
 def _log(values: np.ndarray) -> np.ndarray:

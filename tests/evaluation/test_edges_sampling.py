@@ -86,12 +86,15 @@ def test_networks_of_any_weights_plan_wild_networks_within_every_constraint(scen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoding", [PLAIN, POLISHED, OWN_SHARES], ids=["plain", "polished", "own shares"])
-@pytest.mark.parametrize(("num_users", "num_servers"), [(1, 1), (4, 0), (USERS, SERVERS)])
+@pytest.mark.parametrize(
+    ("num_users", "num_servers", "decoding"),
+    [(1, 1, PLAIN), (4, 0, PLAIN), (USERS, SERVERS, POLISHED), (USERS, SERVERS, OWN_SHARES)],
+    ids=["alone", "no servers", "polished", "own shares"],
+)
 def test_networks_of_any_weights_plan_many_wild_networks_within_every_constraint(num_users, num_servers, decoding):
     """The same on other scales, a user alone and no servers included, with local search and own shares."""
 
-    @settings(max_examples=20, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=10, deadline=None, derandomize=True, database=None)
     @given(networks(num_users, num_servers))
     def checked(scenarios):
         check_all(scenarios, decoding)

@@ -60,7 +60,7 @@ def test_every_solver_plans_wild_networks_within_every_constraint(scenario):
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
 @given(wild.scenarios(num_users=(1, 7), num_servers=(0, 3)))
 def test_every_solver_plans_many_wild_networks_within_every_constraint(scenario):
     """The same, longer and with more users."""
@@ -192,11 +192,11 @@ def test_sixty_users_are_planned_within_a_time_limit(haps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("haps", "roomy"), [(0, True), (1, True), (3, True), (3, False), (0, False)])
+@pytest.mark.parametrize(("haps", "roomy"), [(0, True), (3, True), (3, False), (0, False)])
 def test_five_hundred_users_are_planned_within_a_time_limit(haps, roomy):
     """Some must offload and, without a HAP, find no server: then everyone says so."""
     scenario = crowd(haps + 7, 500, haps, roomy)
-    check_crowd(scenario, (ExactSolver(time_limit_s=5.0), *EXACT_AND_QUICK))
+    check_crowd(scenario, (ExactSolver(time_limit_s=4.0), *EXACT_AND_QUICK))
 
 
 def test_servers_without_users_in_reach_and_no_servers_change_nothing():
