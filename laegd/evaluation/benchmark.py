@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from laegd.evaluation.journal import Journal, Key, line_of
-from laegd.evaluation.rows import Rows, solve_shards
+from laegd.evaluation.rows import Rows, kept_plans, solve_shards
 from laegd.graphs.dataset import Dataset
 from laegd.problem.instance import Solver
 from laegd.scenario.scenario import require
@@ -126,6 +126,7 @@ def run(
     shards = dataset.manifest.shards
     keys = [Key(name or solver.name, dataset.digest, shard) for shard in range(len(shards))]
     todo = [key.shard for key in keys if key not in journal.done]
+    _check_entries(journal, [key for key in keys if key in journal.done], dataset, settings.num_examples)
     progress(len(dataset) - sum(shards[shard].count for shard in todo), len(dataset))
     solved = solve_shards(solver, dataset, settings.num_examples, todo[rank() :: num_processes()], settings.workers)
     for _ in range(-(-len(todo) // num_processes())):
@@ -136,6 +137,15 @@ def run(
         done = sum(entry.count for key, entry in zip(keys, shards, strict=True) if key in journal.done)
         progress(done, len(dataset))
     return Rows.join([journal.done[key].rows for key in keys])
+
+
+def _check_entries(journal: Journal, keys: Sequence[Key], dataset: Dataset, num_examples: int) -> None:
+    """Raises ValueError where an entry is not of all instances of its shard, or lacks the plans of examples."""
+    for key in keys:
+        found = (len(journal.done[key].rows.cost), len(journal.done[key].plans))
+        count, plans = dataset.manifest.shards[key.shard].count, kept_plans(dataset, num_examples, key.shard)
+        field, expected = f"{journal.path}, {key.solver}, shard {key.shard}", f"{count} answers and {plans} plans"
+        require(found[0] == count and found[1] >= plans, field, expected, found, "Delete the file.")
 
 
 def choose_reference(reference: str | None, datasets: Sequence[Dataset], methods: Sequence[str]) -> str:

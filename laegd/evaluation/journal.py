@@ -164,13 +164,14 @@ def line_of(key: Key, answers: Answers) -> bytes:
 
 
 def _from_line(line: _Line) -> tuple[Key, Answers]:
-    lengths = {len(values) for values in (line.cost, line.label, line.feasible, line.seconds)}
+    times = (line.seconds, line.model_seconds, line.decode_seconds)
+    lengths = {len(values) for values in (line.cost, line.label, line.feasible, *times)}
     require(len(lengths) == 1, "journal", "columns of one length", lengths, "Delete the file.")
     rows = Rows(
         np.array([np.inf if value is None else value for value in line.cost]),
         np.array([np.nan if value is None else value for value in line.label]),
         np.array(line.feasible, dtype=bool),
-        *(np.array(values, dtype=float) for values in (line.seconds, line.model_seconds, line.decode_seconds)),
+        *(np.array(values, dtype=float) for values in times),
     )
     return Key(line.solver, line.data, line.shard), Answers(rows, tuple(line.plans))
 

@@ -48,13 +48,18 @@ def first_instance(dataset: Dataset, shard: int) -> int:
     return sum(entry.count for entry in dataset.manifest.shards[:shard])
 
 
+def kept_plans(dataset: Dataset, num_examples: int, shard: int) -> int:
+    """Returns how many of a shard's instances are examples of the data set."""
+    return max(0, min(num_examples - first_instance(dataset, shard), dataset.manifest.shards[shard].count))
+
+
 def solve_shard(solver: Solver, dataset: Dataset, num_examples: int, shard: int) -> Answers:
     """Solves one shard in one call; keeps whole plans only of those instances that are examples of the data set."""
     data = dataset.read(shard)
     plans = solver.solve(data.instances)
     columns = [(p.cost, p.feasible, p.seconds, p.model_seconds, p.decode_seconds) for p in plans]
     cost, feasible, *seconds = map(np.array, zip(*columns, strict=True))
-    kept = max(0, min(num_examples - first_instance(dataset, shard), len(plans)))
+    kept = kept_plans(dataset, num_examples, shard)
     examples = tuple(json.loads(plan_to_json(data.instances[i], plans[i])) for i in range(kept))
     return Answers(Rows(cost.astype(float), data.cost, feasible, *(s.astype(float) for s in seconds)), examples)
 

@@ -37,6 +37,8 @@ EXISTS = EDGE_COLUMNS.index("exists")
 _STANDARDISED_NODE = ("log_workload", "log_capacity", "delay_weight")
 _STANDARDISED_EDGE = ("log_local_cost", "log_transmit_cost", "log_execute_cost", "log_offload_to_local")
 _STANDARDISED: tuple[str, ...] = _STANDARDISED_NODE + _STANDARDISED_EDGE
+MOMENTS = (4, len(_STANDARDISED))
+"""Shape of the moments of a batch: count, mean, sum of squared deviations, maximum, of each standardised column."""
 _POSITIVE_RANGE = (1e-12, 1e15)  # where a log is taken: a cost of 0 or inf stays a finite feature
 _SMALLEST_STD = 1e-6  # a column that hardly varies is only centred
 _LARGEST_FEATURE = 1e3  # standard deviations; farther off is no other news, and float32's squares overflow some day
@@ -119,7 +121,7 @@ def moments(batch: InstanceBatch) -> Float[np.ndarray, "moment column"]:
             sides.append(raw.server_features)
         return np.concatenate([side[..., NODE_COLUMNS.index(name)].ravel() for side in sides])
 
-    found = np.zeros((4, len(_STANDARDISED)))
+    found = np.zeros(MOMENTS)
     for k, name in enumerate(_STANDARDISED):
         values = column(name)
         mean = values.mean() if values.size else 0.0

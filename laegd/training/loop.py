@@ -1,11 +1,10 @@
 """The training loop: data, steps, validation, checkpoints; goes on where it was interrupted, with the same batches."""
 
-import io
 import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from laegd.config import ExperimentConfig
 from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Recipe, generate
-from laegd.graphs.encode import Normalisation, encode, moments
+from laegd.graphs.encode import MOMENTS, Normalisation, encode, moments
 from laegd.training.batches import TrainingSet, make_batch
 from laegd.training.cluster import Cluster, gather, num_processes, part, rank, share, watched
 from laegd.training.meta import make_meta
@@ -93,13 +92,8 @@ def fit_normalisation(datasets: list[Dataset]) -> Normalisation:
     """Computes the statistics of all sets, of which each process reads its shards."""
     shards = [(dataset, shard) for dataset in datasets for shard in range(len(dataset.manifest.shards))]
     mine = [moments(dataset.read(shard).instances) for dataset, shard in shards[part(len(shards))]]
-    return Normalisation.of([one for given in gather(_to_bytes(mine)) for one in np.load(io.BytesIO(given))])
-
-
-def _to_bytes(arrays: Sequence[np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.array(arrays), allow_pickle=False)
-    return buffer.getvalue()
+    given = gather(np.array(mine, dtype=np.float64).tobytes())
+    return Normalisation.of([*np.frombuffer(b"".join(given)).reshape(-1, *MOMENTS)])
 
 
 def make_validation(

@@ -180,8 +180,8 @@ def test_graphs_without_a_single_edge_never_give_nan(learner):
 
 
 def test_costs_beyond_float32_are_planned():
-    """A run at home that costs 1e59 is not in float32's range: no warning, and whoever can goes to the server."""
-    dear = wild.user(0, workload_flop=1e6, task_bits=1e3, capacity_flops=1e40, deadline_s=1e9)
+    """A run at home that costs 1e39 is not in float32's range: no warning, and whoever can goes to the server."""
+    dear = wild.user(0, workload_flop=1e6, task_bits=1e3, capacity_flops=1e30, deadline_s=1e9)
     users = [wild.changed(dear, id=f"u{u}", x_m=100.0 if u else 1e4) for u in range(USERS)]
     scenario = padded_with_servers(wild.network([wild.server(0, "GS")], users))
     batch = batch_of([scenario] * COUNT)

@@ -131,6 +131,5 @@ def test_a_damaged_journal_is_gone_on_from_or_refused(place, journal, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="an entry of a journal may lack the plans or columns of its shard", strict=False)
 def test_many_damaged_journals_are_gone_on_from_or_refused(place, journal, capsys):
     feed_journals(place, journal, capsys, 150)
