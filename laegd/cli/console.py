@@ -70,7 +70,8 @@ def show(table: Any) -> None:
 def tell(message: str) -> None:
     """Prints one line on standard error; ranks other than 0 say who they are."""
     who = f"rank {_rank}: " if _rank else ""
-    print(f"laegd: {who}{' '.join(message.split())}", file=sys.stderr, flush=True)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(message.split()))
+    print(f"laegd: {who}{line}", file=sys.stderr, flush=True)
 
 
 @contextmanager

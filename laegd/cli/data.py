@@ -62,7 +62,7 @@ def export(data: Positional[Path], out: Path, index: int = 0) -> None:
         out: Scenario file, JSON.
         index: Number of the instance, from 0.
     """
-    from laegd.graphs.dataset import BLOCK, Dataset
+    from laegd.graphs.dataset import Dataset
     from laegd.scenario.files import write_atomically
 
     dataset = Dataset.open(data)
@@ -70,8 +70,8 @@ def export(data: Positional[Path], out: Path, index: int = 0) -> None:
         raise ValueError(
             f"--index: Expected 0 to {len(dataset) - 1}, got {index}. The data set has {len(dataset)} instances."
         )
-    scenario = dataset.read(index // BLOCK).scenarios.scenario(index % BLOCK)
-    write_atomically(out, scenario.to_json())
+    (one,) = dataset.read_range(index, index + 1)
+    write_atomically(out, one.scenarios.scenario(0).to_json())
     say(f"{out}: instance {index} of {dataset.manifest.scale}")
 
 

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from laegd.evaluation.rows import Answers, Rows
-from laegd.scenario.scenario import require
+from laegd.scenario.scenario import in_short, require
 from laegd.training.cluster import rank, share
 
 JOURNAL_FORMAT = "laegd-journal/1"
@@ -86,28 +86,30 @@ class Journal:
         previous: Exception | None = None
         for number, line in enumerate(io.BytesIO(content), start=1):
             if previous is not None:  # damage, and yet another line after it: no crash has done that
-                raise ValueError(
-                    f"{self.path}, line {number - 1}: Expected an entry, got: {previous}. Delete the file."
-                )
+                where, reason = f"{self.path}, line {number - 1}", in_short(str(previous).rstrip("."))
+                raise ValueError(f"{where}: Expected an entry, got: {reason}. Delete the file.")
             if not line.endswith(b"\n"):
                 return
             try:
-                if number == 1:
-                    self._check_header(json.loads(line))
-                else:
-                    key, answers = _from_line(msgspec.json.decode(line, type=_Line))
-                    self.done[key] = answers
-                self.size += len(line)
-            except (json.JSONDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                found = json.loads(line) if number == 1 else _from_line(msgspec.json.decode(line, type=_Line))
+            except (ValueError, msgspec.DecodeError, RecursionError) as error:
                 previous = error
+                continue
+            if number == 1:
+                self._check_header(found)
+            else:
+                key, answers = found
+                self.done[key] = answers
+            self.size += len(line)
 
     def _check_header(self, header: Any) -> None:
         found = _differences(header, self.header)
+        shown = [in_short(text) for text in found[:_DIFFERENCES_SHOWN]]
         more = f" and {len(found) - _DIFFERENCES_SHOWN} more" if len(found) > _DIFFERENCES_SHOWN else ""
         if found:
             raise ValueError(
                 f"{self.path}: Expected the journal of the same comparison, got one in which other things were set: "
-                f"{'; '.join(found[:_DIFFERENCES_SHOWN])}{more}. Give the settings of then, name another --out, or "
+                f"{'; '.join(shown)}{more}. Give the settings of then, name another --out, or "
                 "delete that file to begin anew."
             )
 
