@@ -2,7 +2,9 @@
 
 import multiprocessing
 import multiprocessing.resource_tracker
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +19,8 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
     """Yields each item with its result, as they come; function, items and results must be picklable."""
     others = set(multiprocessing.active_children())
     # Spawned, not forked: a fork of a process with JAX's threads can hang.
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(items)), context, initializer=_end_with_parent) as pool:
         queue = list(reversed(items))
         running: dict[Future[Result], Item] = {}
         try:
@@ -38,6 +41,18 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_and_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
 
 
 @contextmanager
