@@ -41,6 +41,6 @@ while [ ${#pids[@]} -gt 0 ]; do
     if [ -z "$told" ]; then told=TERM failed=$SECONDS; else told=KILL; fi
     tell $told
   fi
-  sleep 0.2
+  sleep 0.2 || true # a signal to the whole group, such as Ctrl-C, ends it too
 done
 exit $code

@@ -35,6 +35,7 @@ from laegd.cli.data import export, generate, import_sites
 from laegd.cli.learn import demo, train
 from laegd.cli.plan import solve
 from laegd.cli.report import report
+from laegd.training.cluster import ReportedError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -84,7 +85,7 @@ def _run(call: Callable[[], None]) -> tuple[str, int]:
         reason = error.strerror or str(error)
         return f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it.", EXIT_BAD_INPUT
     except (ValueError, FloatingPointError) as error:
-        return "" if type(error).__name__ == "ReportedError" else str(error), EXIT_BAD_INPUT
+        return "" if isinstance(error, ReportedError) else str(error), EXIT_BAD_INPUT
 
 
 @contextmanager

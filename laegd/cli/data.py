@@ -1,6 +1,5 @@
 """Commands that make networks: `generate`, `export`, `import-sites`."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,12 +41,13 @@ def generate(
     from laegd.config import load_scenario_config
     from laegd.graphs.dataset import Recipe
     from laegd.graphs.dataset import generate as make
+    from laegd.graphs.processes import num_cores
 
     part = _parse_shard(shard)
     settings = load_scenario_config(config) if config else None
     recipe = Recipe(scale, count, seed, labels, settings) if settings else Recipe(scale, count, seed, labels)
     with progress_bar(f"{scale} {labels}") as bar:
-        complete = make(recipe, out, part, workers or os.cpu_count() or 1, lambda d, t: bar(d, t, ""))
+        complete = make(recipe, out, part, workers or num_cores(), lambda d, t: bar(d, t, ""))
     if complete:
         say(f"{out}: {count} instances of {scale}, labels {labels}, complete")
     else:

@@ -69,7 +69,9 @@ class Journal:
         Raises:
             ValueError: The journal is of another comparison, or damaged; it names what differs.
         """
-        journal = Journal(path, json.loads(json.dumps({"format": JOURNAL_FORMAT, **subject})))
+        # Of rank 0: other machines may have other cores.
+        header = share(lambda: json.dumps({"format": JOURNAL_FORMAT, **subject}).encode())
+        journal = Journal(path, json.loads(header))
 
         def read() -> bytes:
             try:

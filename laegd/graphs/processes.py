@@ -43,6 +43,11 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def num_cores() -> int:
+    """Returns how many cores this process may use: a scheduler can give it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _end_with_parent() -> None:
     """Ends this process when the one that started it is gone, however that ended."""
     parent = multiprocessing.parent_process()

@@ -61,6 +61,8 @@ def require_writable(path: Path) -> None:
 def locked(path: Path, remedy: str) -> Iterator[None]:
     """Keeps other jobs out while the block runs; a job that dies, however, lets go of its lock.
 
+    Where a network file system knows no locks, nobody is kept out.
+
     Args:
         path: Lock file; made, and deleted at the end.
         remedy: What a user can do while another job holds it.
@@ -72,8 +74,12 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _take(path)
     except BlockingIOError as error:
-        holder = path.read_text(errors="replace").strip() or "another job"
-        raise ValueError(f"{path.parent}: Expected no other job at work there, got {holder}. {remedy}") from error
+        holder = ""
+        with suppress(OSError):  # it may have ended just now
+            holder = path.read_text(errors="replace").strip()
+        raise ValueError(
+            f"{path.parent}: Expected no other job at work there, got {holder or 'another job'}. {remedy}"
+        ) from error
     except OSError as error:
         raise ValueError(
             f"{path.parent}: Expected a writable folder, got: {error.strerror}. Choose another."
@@ -98,6 +104,7 @@ def _take(path: Path) -> int:
             if error.errno not in _NO_LOCKS:
                 os.close(file)
                 raise
-        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
         os.close(file)

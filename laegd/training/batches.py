@@ -1,7 +1,7 @@
 """Which instances make the batch of a step, and the part of a data set that one process holds for that.
 
 A set is cut into as many lanes of neighbours as a batch has places; a place draws from its own lane, in a new order per
-epoch. So every instance comes once per epoch, batches depend on seed and step alone, however many devices and processes
+epoch. So no instance comes twice in an epoch, batches depend on seed and step alone, however many devices and processes
 share the work, and a process reads only the shards of its places' lanes.
 """
 

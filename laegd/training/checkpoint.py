@@ -109,7 +109,7 @@ class Checkpoints:
         for step in sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()):
             try:
                 self.ratios[step] = self._checked(step)
-            except (ValueError, KeyError, TypeError, OSError):
+            except (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError):
                 self.damaged.append(step)
         if self.damaged and not self.ratios:
             raise ValueError(
@@ -131,6 +131,9 @@ class Checkpoints:
                 _seal(folder / str(step)).unlink(missing_ok=True)
                 checkpoints._warn(step, checkpoints.last_step(), f" It was moved to {aside}.")
             checkpoints.damaged.clear()
+            for step in checkpoints.ratios:
+                if not _seal(folder / str(step)).exists():  # a crash came between the step and its digest
+                    checkpoints._write_seal(step)
             assert checkpoints._manager is not None
         except OSError as error:
             raise ValueError(
@@ -145,10 +148,13 @@ class Checkpoints:
         )
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
+    def _write_seal(self, step: int) -> None:
+        write_atomically(_seal(self.folder / str(step)), _digest(self.folder / str(step)).encode() + b"\n")
+
     def _checked(self, step: int) -> float:
         """Returns the validation ratio of a step; raises ValueError where its files are not what was saved."""
         folder = self.folder / str(step)
-        if _seal(folder).exists():  # not of a step that an older version saved
+        if _seal(folder).exists():  # not where a crash came before it, or of an older version
             require(_seal(folder).read_text().strip() == _digest(folder), str(step), "what was saved", "damage", "")
         return float(json.loads((folder / "metrics" / "metrics").read_text())["ratio"])
 
@@ -188,6 +194,7 @@ class Checkpoints:
         )
         try:
             _require_room(self.folder, (state, state.ema_params))
+            _seal(self.folder / str(step)).unlink(missing_ok=True)  # of a damaged step of that number
             with _only_exceptions():
                 self._manager.save(step, args=items, metrics={"ratio": ratio}, force=True)
                 self._manager.wait_until_finished()
@@ -196,7 +203,7 @@ class Checkpoints:
                 f"{self.folder}: Expected room for a checkpoint, got: {_line(error)}. Free space and run again: "
                 f"it goes on from {self._from_where()}."
             ) from error
-        write_atomically(_seal(self.folder / str(step)), _digest(self.folder / str(step)).encode() + b"\n")
+        self._write_seal(step)
         kept = set(self._manager.all_steps())
         for gone in set(self.ratios) - kept:
             _seal(self.folder / str(gone)).unlink(missing_ok=True)

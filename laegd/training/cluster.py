@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from laegd.scenario.scenario import require
 
 EXIT_STUCK = 4
+LONGEST_WAIT_S = 1e6
 SLURM, AUTO = "slurm", "auto"
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")  # set by srun
 _SMALLEST_MESSAGE = 2**10  # bytes; sizes are powers of two, so that few programs are compiled
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,13 @@ class Cluster:
     process_id: int = 0
     """Rank of this process, from 0, with --coordinator HOST:PORT."""
     stuck_after_s: float = 900.0
-    """Seconds after which a process that waits for the others ends with code 4; more than any step takes, or any
-    250 instances of an evaluation."""
+    """Seconds after which a process that waits for the others ends with code 4; more than any step, validation or
+    checkpoint takes, or any 250 instances of an evaluation."""
 
     def __post_init__(self) -> None:
         count, rank = self.num_processes, self.process_id
-        require(self.stuck_after_s > 0, "--stuck-after-s", "a number above 0", self.stuck_after_s, "Use 900.")
+        sound, limit = 0 < self.stuck_after_s <= LONGEST_WAIT_S, f"a number above 0, at most {LONGEST_WAIT_S:g}"
+        require(sound, "--stuck-after-s", limit, self.stuck_after_s, "Use 900.")
         require(count >= 1, "--num-processes", "at least 1", count, "Correct it.")
         require(0 <= rank < count, "--process-id", f"a rank from 0 to {count - 1}", rank, "Count from 0.")
         if self.coordinator in (SLURM, AUTO):
@@ -55,7 +60,7 @@ ALONE_OR_SLURM = Cluster()
 
 
 class ReportedError(ValueError):
-    """An error that rank 0 has met, and reports; it ends the other ranks too."""
+    """An error that another rank has met, and reports; it ends this one too."""
 
 
 def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -136,6 +141,26 @@ def share(read: Callable[[], bytes]) -> bytes:
     return content[1:]
 
 
+def together(work: Callable[[], Result]) -> Result:
+    """Returns what `work` returns; where it raises on any rank, all ranks end.
+
+    Raises:
+        Exception: what `work` raised here; ReportedError where it did on another rank, which reports it.
+    """
+    if num_processes() == 1:
+        return work()
+    try:
+        result, failed = work(), None
+    except Exception as error:
+        result, failed = None, error
+    told = [said.decode() for said in gather(b"" if failed is None else str(failed).encode() or b"?") if said]
+    if failed is not None:
+        raise failed
+    if told:
+        raise ReportedError(told[0])
+    return cast(Result, result)
+
+
 def gather(content: bytes) -> list[bytes]:
     """Returns what every rank has given, by rank, on every rank; waits for all."""
     if num_processes() == 1:
@@ -156,7 +181,7 @@ def watched(limit_s: float) -> Iterator[Callable[[], None]]:
     A process that waits for one that is stuck or lost would wait for ever. One that is alone waits for nobody and is
     not watched.
     """
-    last, done = time.monotonic(), threading.Event()
+    last, done, out = time.monotonic(), threading.Event(), sys.stderr
 
     def beat() -> None:
         nonlocal last
@@ -170,7 +195,7 @@ def watched(limit_s: float) -> Iterator[Callable[[], None]]:
                     "got no answer: one is stuck or lost, so this one ends. Run the same command again: it goes on "
                     "from what was kept; give more --stuck-after-s where that was too short."
                 )
-                print(message, file=sys.stderr, flush=True)
+                print(message, file=out, flush=True)
                 os._exit(EXIT_STUCK)
 
     if num_processes() > 1:

@@ -1,7 +1,6 @@
 """The training loop: data, steps, validation, checkpoints; goes on where it was interrupted, with the same batches."""
 
 import math
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,10 +16,11 @@ from laegd.config import ExperimentConfig
 from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Recipe, generate
 from laegd.graphs.encode import MOMENTS, Normalisation, encode, moments
+from laegd.graphs.processes import num_cores
 from laegd.training.batches import TrainingSet, make_batch
-from laegd.training.cluster import Cluster, gather, num_processes, part, rank, share, watched
+from laegd.training.cluster import Cluster, gather, num_processes, part, rank, share, together, watched
 from laegd.training.meta import make_meta
-from laegd.training.parallel import check_batch_size, join, pad_batch, replicate, split
+from laegd.training.parallel import check_batch_size, check_devices, join, pad_batch, replicate, split
 from laegd.training.run_folder import RunFolder
 from laegd.training.step import PlanInput, TrainState, create_state, make_planner, make_train_step
 
@@ -67,7 +67,7 @@ def ensure_data(recipe: Recipe, root: Path, report: Report) -> Dataset:
     def make(index: int, parts: int) -> None:
         if not (folder / "manifest.json").exists():
             progress = partial(_report_data, report)
-            generate(recipe, folder, (index, parts), workers=os.cpu_count() or 1, progress=progress)
+            generate(recipe, folder, (index, parts), workers=num_cores(), progress=progress)
 
     def complete() -> bytes:
         make(1, 1)
@@ -78,10 +78,9 @@ def ensure_data(recipe: Recipe, root: Path, report: Report) -> Dataset:
             )
         return b""
 
-    make(rank() + 1, num_processes())
-    gather(b"")  # all parts are there
+    together(lambda: make(rank() + 1, num_processes()))
     share(complete)
-    return Dataset.open(folder)
+    return together(lambda: Dataset.open(folder))
 
 
 def _report_data(report: Report, done: int, total: int) -> None:
@@ -91,7 +90,7 @@ def _report_data(report: Report, done: int, total: int) -> None:
 def fit_normalisation(datasets: list[Dataset]) -> Normalisation:
     """Computes the statistics of all sets, of which each process reads its shards."""
     shards = [(dataset, shard) for dataset in datasets for shard in range(len(dataset.manifest.shards))]
-    mine = [moments(dataset.read(shard).instances) for dataset, shard in shards[part(len(shards))]]
+    mine = together(lambda: [moments(data.read(shard).instances) for data, shard in shards[part(len(shards))]])
     given = gather(np.array(mine, dtype=np.float64).tobytes())
     return Normalisation.of([*np.frombuffer(b"".join(given)).reshape(-1, *MOMENTS)])
 
@@ -131,14 +130,16 @@ def _interruptible() -> Iterator[Callable[[], int]]:
     caught: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
+        if caught and callable(before := previous[signal.Signals(number)]):
+            before(number, frame)
         caught.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
         yield lambda: 0
         return
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, handle)
     try:
         yield lambda: caught[0] if caught else 0
     finally:
@@ -168,18 +169,21 @@ def train(
         ValueError: Bad settings, another run's folder, another job in it, damaged data, no room.
         FloatingPointError: The loss is not finite; names the steps and the last good checkpoint.
     """
+    check_devices()
     check_batch_size(config.training.batch_size, jax.device_count())
     with RunFolder.opened(workdir, config) as folder:
         root = data_root or workdir / "data"
         datasets = [ensure_data(recipe, root, report) for recipe in config.data.train]
         validation = [ensure_data(recipe, root, report) for recipe in config.data.validation]
-        normalisation = folder.normalisation or fit_normalisation(datasets)
-        sets = [TrainingSet.read(dataset, config.training.batch_size, normalisation) for dataset in datasets]
-        validate = make_validation(config, validation, normalisation)
-        meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
-        state = folder.restore(create_state(config, jax.tree.map(lambda x: x[:1], sets[0].encoded.graph)))
-        with _interruptible() as caught, watched(stuck_after_s) as beat:
-            return _run(_Loop(config, folder, sets, validate, meta, report, beat, caught), replicate(state))
+        with watched(stuck_after_s) as beat:
+            normalisation = folder.normalisation or fit_normalisation(datasets)
+            size = config.training.batch_size
+            sets = together(lambda: [TrainingSet.read(dataset, size, normalisation) for dataset in datasets])
+            validate = together(lambda: make_validation(config, validation, normalisation))
+            meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
+            state = folder.restore(create_state(config, jax.tree.map(lambda x: x[:1], sets[0].encoded.graph)))
+            with _interruptible() as caught:
+                return _run(_Loop(config, folder, sets, validate, meta, report, beat, caught), replicate(state))
 
 
 class _Loop(NamedTuple):
@@ -214,6 +218,7 @@ def _run(run: _Loop, state: TrainState) -> TrainResult:
             line = {"step": step} | {name: float(x) for name, x in jax.device_get(metrics)._asdict().items()}
             if validated:
                 ratio, infeasible = run.validate(state.ema_params)
+                run.beat()
                 line |= {"ratio": ratio, "infeasible": infeasible}
             run.folder.write(line)  # before the checkpoint: a crash between the two makes both anew
             if validated:

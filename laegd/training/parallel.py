@@ -17,6 +17,16 @@ AXIS = "device"
 Tree = TypeVar("Tree")
 
 
+def check_devices() -> None:
+    """Raises unless all processes have as many devices as this one."""
+    all_devices, own, count = jax.device_count(), jax.local_device_count(), jax.process_count()
+    if all_devices != own * count:
+        raise ValueError(
+            f"devices: Expected {own} on each of {count} processes, as on this one, got {all_devices} in all. "
+            "Start processes with equal numbers of devices."
+        )
+
+
 def check_batch_size(batch_size: int, num_devices: int) -> None:
     """Raises unless the batch splits evenly over the devices of all processes."""
     if batch_size % num_devices:

@@ -165,7 +165,7 @@ BAD = [
     (dict(coordinator="host:99999"), "--coordinator: Expected HOST:PORT"),
     (dict(coordinator="host:1", num_processes=2, process_id=2), "--process-id: Expected a rank from 0 to 1, got 2"),
     (dict(coordinator="host:1", num_processes=0), "--num-processes: Expected at least 1, got 0"),
-    (dict(stuck_after_s=0.0), "--stuck-after-s: Expected a number above 0, got 0.0"),
+    (dict(stuck_after_s=0.0), "--stuck-after-s: Expected a number above 0, at most 1e.06, got 0.0"),
 ]
 
 
