@@ -179,6 +179,7 @@ def train(
             normalisation = folder.normalisation or fit_normalisation(datasets)
             size = config.training.batch_size
             sets = together(lambda: [TrainingSet.read(dataset, size, normalisation) for dataset in datasets])
+            beat()
             validate = together(lambda: make_validation(config, validation, normalisation))
             meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
             state = folder.restore(create_state(config, jax.tree.map(lambda x: x[:1], sets[0].encoded.graph)))

@@ -34,10 +34,11 @@ os._exit(int(plan[rank]))
 """
 
 
-def start(folder, number, plan, **variables):
+def start(folder, number, plan, group=False, **variables):
     command = [SCRIPT, number, sys.executable, "-c", STAND_IN, folder, plan]
     environment = os.environ | variables
-    return subprocess.Popen([str(word) for word in command], env=environment, stderr=subprocess.PIPE, text=True)
+    command = [str(word) for word in command]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=group)
 
 
 def wait_for(*paths):
@@ -66,12 +67,16 @@ def test_a_share_of_the_ranks_of_several_machines(tmp_path):
     assert (tmp_path / "flags-3").read_text() == "--coordinator node1:12345 --num-processes 4 --process-id 3"
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["to the script", "to its group"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_signals_reach_all_processes_once_and_their_code_comes_back(tmp_path, number, code):
-    """All have left when the script returns."""
-    script = start(tmp_path, 2, "wait,wait")
+def test_signals_reach_all_processes_once_and_their_code_comes_back(tmp_path, number, code, group):
+    """All have left when the script returns; also where the signal, like Ctrl-C, goes to whatever the script runs."""
+    script = start(tmp_path, 2, "wait,wait", group)
     wait_for(*(tmp_path / f"flags-{rank}" for rank in range(2)))
-    script.send_signal(number)
+    if group:
+        os.killpg(script.pid, number)
+    else:
+        script.send_signal(number)
     assert script.wait(timeout=30) == code
     assert [(tmp_path / f"signal-{rank}").read_text() for rank in range(2)] == [str(int(number))] * 2
 
