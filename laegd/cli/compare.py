@@ -272,11 +272,13 @@ def _kept(out: Path, subject: dict, total: int, stuck_after_s: float) -> Iterato
 
 def _claim(out: Path, journal: Path, stack: ExitStack) -> bytes:
     from laegd.evaluation.results import csv_path
-    from laegd.scenario.files import locked, require_writable
+    from laegd.scenario.files import clear_unfinished, locked, require_writable
 
     for target in (out, csv_path(out), journal):
         require_writable(target)
     stack.enter_context(locked(journal.with_suffix(".lock"), "Wait until it ends, or name another --out."))
+    for target in (out, csv_path(out)):
+        clear_unfinished(target)
     return b""
 
 

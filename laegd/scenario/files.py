@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import os
 import socket
 import tempfile
@@ -39,6 +40,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def clear_unfinished(path: Path) -> None:
+    """Deletes what a killed job left of this file; only where a lock keeps other jobs from writing it now."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def require_writable(path: Path) -> None:

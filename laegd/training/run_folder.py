@@ -11,7 +11,7 @@ from flax.serialization import from_bytes, to_bytes
 
 from laegd.config import ExperimentConfig
 from laegd.graphs.encode import Normalisation
-from laegd.scenario.files import locked, write_atomically
+from laegd.scenario.files import clear_unfinished, locked, write_atomically
 from laegd.training.checkpoint import Checkpoints
 from laegd.training.cluster import share
 from laegd.training.step import TrainState
@@ -60,6 +60,7 @@ class RunFolder:
             self._require_same_settings(meta["config"])
             normalisation = meta["normalisation"]
         path = self.workdir / "metrics.jsonl"
+        clear_unfinished(path)
         _keep_metrics_until(path, last or 0)
         self._log = self._stack.enter_context(open(path, "ab", buffering=0))
         return json.dumps({"step": last, "normalisation": normalisation}).encode()
