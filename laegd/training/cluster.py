@@ -119,18 +119,18 @@ def part(size: int) -> slice:
     return slice(size * rank() // num_processes(), size * (rank() + 1) // num_processes())
 
 
-def share(read: Callable[[], bytes]) -> bytes:
-    """Returns on every rank what `read` returns on rank 0, where alone it is called.
+def share(read: Callable[[], bytes | None]) -> bytes:
+    """Returns on every rank what `read` returns on rank 0, where alone it is called; nothing is empty.
 
     Raises:
         Exception: on rank 0 what `read` raised; ReportedError on the others.
     """
     if num_processes() == 1:
-        return read()
+        return read() or b""
     content, failed = b"", None
     if rank() == 0:
         try:
-            content = b"+" + read()
+            content = b"+" + (read() or b"")
         except Exception as error:
             content, failed = b"-" + str(error).encode(), error
     content = gather(content)[0]

@@ -88,12 +88,7 @@ class RunFolder:
 
     def save(self, state: TrainState, meta: dict[str, Any], ratio: float) -> None:
         """Saves a step; all ranks end where that fails."""
-
-        def save() -> bytes:
-            self._files.save(state, meta, ratio)
-            return b""
-
-        share(save)
+        share(lambda: self._files.save(state, meta, ratio))
 
     def write(self, line: dict[str, Any]) -> None:
         """Adds a line of metrics.
