@@ -1,4 +1,4 @@
-"""Speed of the network: `python benchmarks/denoiser.py [--scale gs3_gu7_au5] [--batch 256] [--form sparse] ...`.
+"""Speed of the network: `python benchmarks/denoiser.py [--scale gs3_gu7_au5] [--batch 256] [--form tuple] ...`.
 
 Graphs per second from CPU time are scaled to all cores: other work on the machine counts less there than in wall time.
 """
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", default="gs3_gu7_au5")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--form", choices=["dense", "sparse"], default="dense")
+    parser.add_argument("--form", choices=["dense", "list", "tuple"], default="list")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=20)
@@ -50,7 +50,7 @@ def main() -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    from laegd.graphs.encode import Normalisation, edge_values, encode, to_graphs_tuple
+    from laegd.graphs.encode import Normalisation, edge_values, edges_per_graph, encode, to_graphs_tuple
     from laegd.models.denoiser import Denoiser, ModelConfig
     from laegd.problem.instance import InstanceBatch
     from laegd.scenario.generator import Scale, ScenarioConfig, draw
@@ -61,12 +61,17 @@ def main() -> None:
     shape = graph.edge_mask.shape
     values = (rng.integers(0, 2, shape), rng.normal(size=shape), rng.integers(1, 201, (options.batch, 1, 1)))
     values = tuple(column.astype(np.float32) for column in values)
-    if options.form == "sparse":
-        values = tuple(edge_values(graph, np.broadcast_to(column, shape)) for column in values)
-    arguments = jax.tree.map(jnp.asarray, (*values, to_graphs_tuple(graph) if options.form == "sparse" else graph))
+    if options.form == "tuple":
+        xt, yt, t = values
+        values = edge_values(graph, xt), edge_values(graph, yt), t[:, 0, 0]
+        graph = to_graphs_tuple(graph)
+    elif options.form == "list":
+        room = edges_per_graph(graph.edge_mask, 1)
+        graph = graph._replace(room=np.zeros((options.batch, room), dtype=bool))
+    mask = 1.0 if options.form == "tuple" else jnp.asarray(graph.edge_mask)
+    arguments = jax.tree.map(jnp.asarray, (*values, graph))
     model = Denoiser(ModelConfig(hidden=options.hidden, num_layers=options.layers))
     params = jax.jit(model.init)(jax.random.key(0), *arguments)
-    mask = 1.0 if options.form == "sparse" else jnp.asarray(graph.edge_mask)
 
     def loss(params, xt, yt, t, graph):
         logits, eps = model.apply(params, xt, yt, t, graph)

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from laegd.evaluation.certified import Certified
     from laegd.evaluation.gadsg import GADSG, load
     from laegd.evaluation.picture import draw_plan
     from laegd.problem.instance import Instance, InstanceBatch, Plan, Solver
@@ -18,6 +19,7 @@ __version__ = version("laegd")
 
 # Where each public name lives; imported when first asked for, so that `import laegd` does not wait for JAX.
 _HOME = {
+    "Certified": "laegd.evaluation.certified",
     "GADSG": "laegd.evaluation.gadsg",
     "load": "laegd.evaluation.gadsg",
     "draw_plan": "laegd.evaluation.picture",
@@ -37,7 +39,7 @@ _HOME = {
 
 __all__ = [  # noqa: RUF022  # in the order of a user's work
     "Scenario", "Scale", "ScenarioConfig", "draw", "Instance", "InstanceBatch", "Plan", "violations",
-    "Solver", "ExactSolver", "lower_bound", "MCMFSolver", "GADSG", "load", "draw_plan",
+    "Solver", "ExactSolver", "lower_bound", "MCMFSolver", "GADSG", "load", "Certified", "draw_plan",
 ]  # fmt: skip
 
 

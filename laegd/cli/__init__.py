@@ -32,7 +32,7 @@ from laegd.cli.console import (
     tell,
 )
 from laegd.cli.data import export, generate, import_sites
-from laegd.cli.learn import demo, train
+from laegd.cli.learn import demo, pack, train
 from laegd.cli.plan import solve
 from laegd.cli.report import report
 from laegd.training.cluster import ReportedError
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "generate": generate,
     "train": train,
+    "pack": pack,
     "evaluate": evaluate,
     "sweep": sweep,
     "solve": solve,

@@ -60,9 +60,9 @@ def evaluate(
     Args:
         data: Folder of the data set.
         out: Results, JSON; the CSV stands beside it.
-        checkpoint: Run folders, one per learned method.
-        methods: Any of re, ao, mcmf, mcmf-search, grlo, gdsg, gdsg-both, gadsg, gadsg-directed, random-belief, exact
-            and exact@SECONDS, separated by commas; default: re, ao, mcmf, those of the
+        checkpoint: Run folders or files, one per learned method; "default" is the network that ships with laegd.
+        methods: Any of re, ao, mcmf, mcmf-search, grlo, gdsg, gdsg-both, gadsg, gadsg-directed, random-belief,
+            certified, exact and exact@SECONDS, separated by commas; default: re, ao, mcmf, those of the
             runs and random-belief, exact.
         reference: What costs are compared with: optimum or mcmf, as the data are labelled, or one of the methods;
             default: the labels.
@@ -141,7 +141,7 @@ def sweep(
     What is solved is kept as it comes: after an interruption the same command goes on where it stopped.
 
     Args:
-        checkpoints: Run folders; a model is called by its folder's name.
+        checkpoints: Run folders or files, by which models are called; "default" is the network that ships with laegd.
         data: Folders of data sets; drawn under other settings, they are called by what differs.
         out: Results, JSON; the CSV stands beside it.
         methods: Methods without a network to compare with, such as ao,exact.
@@ -216,7 +216,7 @@ def _load_models(runs: Sequence[Path], sampling: Sampling, others: "Sequence[Mod
 
     if not runs:
         raise ValueError("--checkpoints: Expected at least one run folder, got none. Train one with `laegd train`.")
-    named = [(run.resolve().name, run) for run in runs]
+    named = [(run.stem if run.is_file() else run.resolve().name, run) for run in runs]
     require_distinct("--checkpoints", [*((one.name, "--methods") for one in others), *named])
     models = []
     for name, run in named:

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from laegd.cli.compare import compare
 from laegd.cli.console import Interrupted, Preempted, join_cluster, progress_bar, say
@@ -61,6 +61,21 @@ def train(
     overrides = (*set, f"training.seed={seed}") if seed is not None else set
     result = _train(load_config(config, overrides), workdir, data, cluster)
     say(f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}")
+
+
+def pack(run: Annotated[Positional[Path], arg(metavar="RUN")], out: Path) -> None:
+    """Writes the best checkpoint of a run as one file to pass on, which stands wherever a run folder may.
+
+    Args:
+        run: Run folder.
+        out: File, .npz.
+    """
+    from laegd.scenario.files import require_writable
+    from laegd.training.model_file import pack as write
+
+    require_writable(out)
+    write(run, out)
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 def demo(out: Path = Path("demo"), seed: int = 0) -> None:

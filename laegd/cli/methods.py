@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from laegd.problem.instance import Solver
 
 LEARNED = ("grlo", "gdsg", "gdsg-both", "gadsg", "gadsg-directed")
-METHODS = ("re", "ao", "mcmf", "mcmf-search", *LEARNED, "random-belief", "exact")
+METHODS = ("re", "ao", "mcmf", "mcmf-search", *LEARNED, "random-belief", "certified", "exact")
 
 # Help shows what an option takes, not that it may be left out: its text says what happens then.
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
@@ -88,7 +88,7 @@ def _time_limit(name: str, option: str) -> float:
 
 def is_model_free(name: str) -> bool:
     """Tells whether the method runs on the host, without JAX."""
-    return name not in (*LEARNED, "random-belief")
+    return name not in (*LEARNED, "random-belief", "certified")
 
 
 def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None, option: str = "--methods") -> "Solver":
@@ -119,20 +119,27 @@ def make_solvers(
     time_limit_s: float | None = None,
     option: str = "--methods",
 ) -> "list[Solver]":
-    """Builds the named solvers; a network is loaded once. None: all that the given runs allow."""
+    """Builds the named solvers; a network is loaded once. None: all that the given runs allow.
+
+    Without a run, gadsg and certified take the network that ships with laegd.
+    """
+    from laegd.training.model_file import DEFAULT
+
     for name in names or ():
-        if name in LEARNED and not checkpoints:
+        if name in LEARNED and name != "gadsg" and not checkpoints:
             raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got none. Train one first.")
+    if not checkpoints and {"gadsg", "certified"} & {*(names or ())}:
+        checkpoints = [Path(DEFAULT)]
     host = {
         name: make_model_free(name, sampling.seed, time_limit_s, option)
         for name in (names or METHODS)
         if is_model_free(name)
     }
     needed = bool(checkpoints) if names is None else not host.keys() >= set(names)
-    sampled = _sampled_solvers(checkpoints, sampling) if needed else {}
+    sampled = _sampled_solvers(checkpoints, sampling, time_limit_s) if needed else {}
     if names is None:
         first = ["re", "ao", "mcmf"]
-        names = [*first, *(name for name in METHODS if name in sampled), "exact"]
+        names = [*first, *(name for name in METHODS if name in sampled and name != "certified"), "exact"]
     for name in names:
         if name not in host and name not in sampled:
             have = ", ".join(sampled.keys() - {"random-belief"})
@@ -148,8 +155,12 @@ def load_network(run: Path, sampling: Sampling) -> "GADSG":
     return replace(network, settings=sampling.applied_to(network.settings))
 
 
-def _sampled_solvers(checkpoints: Sequence[Path], sampling: Sampling) -> "dict[str, Solver]":
+def _sampled_solvers(
+    checkpoints: Sequence[Path], sampling: Sampling, time_limit_s: float | None
+) -> "dict[str, Solver]":
+    from laegd.evaluation.certified import Certified
     from laegd.evaluation.gadsg import PlanConfig, random_belief
+    from laegd.solvers.exact import ExactSolver
 
     networks: dict[str, GADSG] = {}
     folders: dict[str, Path] = {}
@@ -163,14 +174,20 @@ def _sampled_solvers(checkpoints: Sequence[Path], sampling: Sampling) -> "dict[s
         networks[network.name], folders[network.name] = network, run
     settings = next((network.settings for network in networks.values()), None)
     chance = random_belief(sampling.applied_to(PlanConfig()) if settings is None else settings)
-    return {**networks, "random-belief": chance}
+    solvers: dict[str, Solver] = {**networks, "random-belief": chance}
+    if "gadsg" in networks:
+        solvers["certified"] = Certified(networks["gadsg"], ExactSolver(time_limit_s=time_limit_s))
+    return solvers
 
 
 def settings_of(solver: "Solver") -> dict[str, Any]:
     """Returns all settings of a solver, for result files; of a network also what tells it from others."""
+    from laegd.evaluation.certified import Certified
     from laegd.evaluation.gadsg import GADSG
     from laegd.scenario.scenario import settings_to_dict
 
+    if isinstance(solver, Certified):
+        return {"network": settings_of(solver.network), "exact": settings_to_dict(solver.exact)}
     if not isinstance(solver, GADSG):
         return settings_to_dict(solver)
     plan, loaded = settings_to_dict(solver.settings), solver.loaded

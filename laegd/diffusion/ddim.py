@@ -27,6 +27,9 @@ class SamplerConfig:
     """Jumps from noise to data, one network call each; Table III."""
     eta: float = 0.0
     """Noise of the shares' steps: 0 is DDIM, 1 is DDPM's posterior."""
+    shared_start: bool = True
+    """The first of several jumps, where nothing but noise is seen, asks the network once for all samples of an
+    instance."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -42,32 +45,43 @@ class SamplerConfig:
 class Sample(NamedTuple):
     """What the sampler ends with."""
 
-    belief: Float[Array, "batch *edge"]  # P(x_0 = 1)
-    share: Float[Array, "batch *edge"]  # in [0, 1]
+    belief: Float[Array, "batch sample *edge"]  # P(x_0 = 1)
+    share: Float[Array, "batch sample *edge"]  # in [0, 1]
 
 
 def sample(
     denoise: DenoiseFn, keys: Array, graph: Any, edge_shape: tuple[int, ...], schedule: Schedule, config: SamplerConfig
 ) -> Sample:
-    """Draws one sample per key; the same key gives the same sample whatever else is in the batch."""
-    batch = keys.shape[0]
+    """Draws one sample per key [batch sample 2] of each of the graphs.
+
+    The same keys give the same samples whatever else is in the batch, and however many follow the first one.
+    """
+    batch, num_samples = keys.shape[:2]
+    keys = keys.reshape(batch * num_samples, -1)
+    every = jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=0), graph)
 
     def keys_at(stage: int) -> tuple[Array, Array]:
         both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, stage)))(keys)
         return both[:, 0], both[:, 1]
+
+    def ask(xt: Array, yt: Array, t: int, graph: Any) -> tuple[Array, Array]:
+        logits, eps = denoise(xt, yt, jnp.full((len(xt),) + (1,) * len(edge_shape), t), graph)
+        return jax.nn.softmax(logits)[..., 1], predict_y0(yt, eps, t, schedule)
 
     key_x, key_y = keys_at(0)
     xt = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32)
     yt = normals(key_y, edge_shape)
     belief, y0 = xt, yt
     for stage, (t, s) in enumerate(stride(schedule.num_steps, config.num_steps), start=1):
-        steps = jnp.full((batch,) + (1,) * len(edge_shape), t)
-        logits, eps = denoise(xt, yt, steps, graph)
-        belief = jax.nn.softmax(logits)[..., 1]
-        y0 = predict_y0(yt, eps, t, schedule)
+        if stage == 1 and s > 0 and config.shared_start:
+            first = ask(xt[::num_samples], yt[::num_samples], t, graph)
+            belief, y0 = (jnp.repeat(x, num_samples, axis=0) for x in first)
+        else:
+            belief, y0 = ask(xt, yt, t, every)
         if s > 0:
             key_x, key_y = keys_at(stage)
             xt = (uniforms(key_x, edge_shape) < posterior(xt, belief, t, s, schedule)).astype(jnp.float32)
             noise = normals(key_y, edge_shape) if config.eta > 0 else jnp.zeros_like(yt)
             yt = ddim_step(yt, y0, noise, t, s, schedule, config.eta)
-    return Sample(belief, to_share(y0))
+    shape = (batch, num_samples, *edge_shape)
+    return Sample(belief.reshape(shape), to_share(y0).reshape(shape))

@@ -21,7 +21,7 @@ from laegd.evaluation.rows import Rows, kept_plans, solve_shards
 from laegd.graphs.dataset import Dataset
 from laegd.problem.instance import Solver
 from laegd.scenario.scenario import require
-from laegd.training.cluster import gather, num_processes, rank
+from laegd.training.cluster import answered_together, gather, num_processes, rank, together
 
 ACCURATE_BELOW = 1.1  # cost accuracy rate: share of instances with a ratio below this
 REFERENCES = {"exact": "optimum", "mcmf": "mcmf"}  # label method -> name of the reference
@@ -129,13 +129,15 @@ def run(
     _check_entries(journal, [key for key in keys if key in journal.done], dataset, settings.num_examples)
     progress(len(dataset) - sum(shards[shard].count for shard in todo), len(dataset))
     solved = solve_shards(solver, dataset, settings.num_examples, todo[rank() :: num_processes()], settings.workers)
-    for _ in range(-(-len(todo) // num_processes())):
-        mine = next(solved, None)
-        given = gather(b"" if mine is None else line_of(keys[mine[0]], mine[1]))
-        beat()
-        journal.add([line for line in given if line])
-        done = sum(entry.count for key, entry in zip(keys, shards, strict=True) if key in journal.done)
-        progress(done, len(dataset))
+    with answered_together() as settle:
+        for _ in range(-(-len(todo) // num_processes())):
+            mine = together(lambda: next(solved, None))
+            given = gather(b"" if mine is None else line_of(keys[mine[0]], mine[1]))
+            beat()
+            journal.add([line for line in given if line])
+            done = sum(entry.count for key, entry in zip(keys, shards, strict=True) if key in journal.done)
+            progress(done, len(dataset))
+            settle()
     return Rows.join([journal.done[key].rows for key in keys])
 
 

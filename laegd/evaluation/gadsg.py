@@ -28,9 +28,9 @@ from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.exact import lower_bound
-from laegd.training.checkpoint import Checkpoints
 from laegd.training.cluster import share
 from laegd.training.meta import Loaded
+from laegd.training.model_file import DEFAULT, read_network
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
 
@@ -96,11 +96,12 @@ class GADSG:
             if not positions:
                 continue
             batch = InstanceBatch.stack(one_scale)
-            for first in range(0, len(positions), size := self._batch_size(batch)):
+            size = self._batch_size(batch)
+            program = _Shapes(size, batch.costs.covered.shape[1:], _edges_at_most(batch, size))
+            self._compile(batch[:size], program)
+            for first in range(0, len(positions), size):
                 numbers = np.array(positions[first : first + size], dtype=np.int32)
-                part = batch[first : first + size]
-                self._compile(part, size)
-                found = self._solve_batch(part, numbers, size)
+                found = self._solve_batch(batch[first : first + size], numbers, program)
                 plans.update(zip(numbers.tolist(), found, strict=True))
         return [plans[position] for position in range(len(instances))]
 
@@ -112,21 +113,23 @@ class GADSG:
         per_device = min(2 ** int(np.log2(largest)), 2 ** int(np.ceil(np.log2(-(-len(batch) // num_devices)))))
         return per_device * num_devices
 
-    def _compile(self, batch: InstanceBatch, size: int) -> None:
+    def _compile(self, batch: InstanceBatch, program: "_Shapes") -> None:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
-        key = (*self._programs(), size, batch.costs.covered.shape[1:])
+        key = (*self._programs(), program)
         if key not in _COMPILED and 0 not in batch.costs.covered.shape:
-            self._decode(batch, np.zeros(len(batch), dtype=np.int32), size)
+            self._decode(batch, np.zeros(len(batch), dtype=np.int32), program)
             _COMPILED.add(key)
 
-    def _solve_batch(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], size: int) -> list[Plan]:
+    def _solve_batch(
+        self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes"
+    ) -> list[Plan]:
         start = time.perf_counter()
         if 0 in batch.costs.covered.shape:  # no users or no servers: nothing to sample
             belief = np.zeros(batch.costs.covered.shape)
             server = np.full(belief.shape[:2], LOCAL)
             decoded = _Decoded(server, np.zeros(server.shape), np.zeros(len(batch), bool), belief, 0.0, 0.0)
         else:
-            decoded = self._decode(batch, numbers, size)
+            decoded = self._decode(batch, numbers, program)
         feasible = decoded.feasible & is_feasible(batch.costs, decoded.server, decoded.share)
         cost = plan_cost(batch.costs, decoded.server, decoded.share)
         times = {
@@ -148,13 +151,16 @@ class GADSG:
             plans.append(plan)
         return plans
 
-    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], size: int) -> "_Decoded":
+    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes") -> "_Decoded":
         """Samples and decodes on the devices, then makes the shares exact in float64."""
         num_devices = jax.local_device_count()
         settings = self.settings
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
         inputs = PlanInput(encode(batch, normalisation), jax.device_get(problem_of(batch.costs)), numbers)
-        inputs = split(pad_batch(inputs, size), num_devices)
+        inputs = pad_batch(inputs, program.size)
+        if self.loaded is not None and self.loaded.config.learner == "diffusion":
+            inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
+        inputs = split(inputs, num_devices)
         draw, decode = self._programs()
         seed = np.uint32(settings.seed)
         start = time.perf_counter()
@@ -188,6 +194,25 @@ class GADSG:
         return make_plan(instance, server, self.name)
 
 
+class _Shapes(NamedTuple):
+    """What compiled programs depend on beside their settings."""
+
+    size: int
+    """Instances per batch."""
+    pairs: tuple[int, ...]
+    """Users and servers."""
+    num_edges: int
+    """Edges per instance, the mean of any part of a batch that is computed apart at most."""
+
+
+def _edges_at_most(batch: InstanceBatch, size: int) -> int:
+    """Returns the largest mean number of edges per instance that a device meets when a batch is cut and padded."""
+    num_devices = jax.local_device_count()
+    counts = batch.costs.covered.sum(axis=(1, 2))
+    parts = [pad_batch(counts[first : first + size], size) for first in range(0, len(counts), size)]
+    return int(np.ceil(np.reshape(parts, (-1, size // num_devices)).mean(axis=1).max(initial=0)))
+
+
 class _Decoded(NamedTuple):
     server: Int[np.ndarray, "instance user"]
     share: Float[np.ndarray, "instance user"]
@@ -211,15 +236,16 @@ def exact_shares(
     return np.where(server == LOCAL, 0.0, floor + extra * (taken * scale[:, None]).sum(-1))
 
 
-def load(run: Path | str, which: str = "best", **settings: object) -> GADSG:
-    """Loads a trained network from its run folder as a solver whose plans carry certified gaps.
+def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> GADSG:
+    """Loads a trained network as a solver whose plans carry certified gaps.
 
     Args:
-        run: Folder that `laegd train` filled.
-        which: "best" (by validation) or "last" checkpoint.
+        run: "default", the network that ships with laegd; a file that `laegd pack` wrote; or a folder that `laegd
+            train` filled.
+        which: "best" (by validation) or "last" checkpoint of a folder.
         settings: Fields of `PlanConfig`, such as num_samples=32; sampler and decoding are the run's unless given.
     """
-    loaded = Loaded.from_bytes(share(lambda: Checkpoints(Path(run)).load(which).to_bytes()))
+    loaded = Loaded.from_bytes(share(lambda: read_network(run, which).to_bytes()))
     defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
     plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
     return GADSG(loaded, plan_config, loaded.config.method)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from laegd.training.cluster import rank, share
 
 JOURNAL_FORMAT = "laegd-journal/1"
 _DIFFERENCES_SHOWN = 3
+MAX_SECONDS = 1e9  # 30 years for an instance
 
 
 class Key(NamedTuple):
@@ -35,16 +36,20 @@ class Key(NamedTuple):
     shard: int
 
 
+_Cost = Annotated[float, msgspec.Meta(ge=0.0)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_SECONDS)]
+
+
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     solver: str
     data: str
     shard: int
-    cost: list[float | None]  # None: inf
-    label: list[float | None]  # None: nan
+    cost: list[_Cost | None]  # None: inf
+    label: list[_Cost | None]  # None: nan
     feasible: list[bool]
-    seconds: list[float]
-    model_seconds: list[float]
-    decode_seconds: list[float]
+    seconds: list[_Seconds]
+    model_seconds: list[_Seconds]
+    decode_seconds: list[_Seconds]
     plans: list[dict[str, Any]]
 
 

@@ -41,6 +41,9 @@ MOMENTS = (4, len(_STANDARDISED))
 """Shape of the moments of a batch: count, mean, sum of squared deviations, maximum, of each standardised column."""
 _POSITIVE_RANGE = (1e-12, 1e15)  # where a log is taken: a cost of 0 or inf stays a finite feature
 _SMALLEST_STD = 1e-6  # a column that hardly varies is only centred
+LISTED_BELOW = 0.9
+"""Share of pairs that are edges from which on arrays over all pairs are the faster form; benchmarks/denoiser.py."""
+_ROOMS = 16  # different lengths of an edge list
 _LARGEST_FEATURE = 1e3  # standard deviations; farther off is no other news, and float32's squares overflow some day
 
 
@@ -51,6 +54,21 @@ class GraphBatch(NamedTuple):
     server_features: Float[Array, "batch server node_feat"]
     edge_features: Float[Array, "batch user server edge_feat"]
     edge_mask: Bool[Array, "batch user server"]  # True = real: the server covers the user
+    room: Bool[Array, "batch edge"] | None = None
+    """Holds nothing: its size is the length of the list of all edges that a network works on; None: on every pair."""
+
+    def with_room(self, num_edges: int) -> "GraphBatch":
+        """Asks for a list of at most this many edges per graph, on average over any part that is computed apart.
+
+        The number is rounded up to a few, so that few programs are compiled; where nearly every pair is an edge, the
+        list is not worth it.
+        """
+        batch, users, servers = self.edge_mask.shape
+        step = max(-(-users * servers // _ROOMS), 1)
+        room = max(-(-num_edges // step), 1) * step
+        if room > LISTED_BELOW * users * servers:
+            return self._replace(room=None)
+        return self._replace(room=np.zeros((batch, room), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -176,6 +194,12 @@ def graphs_tuple(**fields: Any) -> jraph.GraphsTuple:
 def edge_values(graph: GraphBatch, dense: Shaped[Array, "batch user server *feat"]) -> Shaped[np.ndarray, "edge *feat"]:
     """Returns the values of real edges, in the order of `to_graphs_tuple`."""
     return np.asarray(dense)[np.asarray(graph.edge_mask)]
+
+
+def edges_per_graph(edge_mask: Bool[np.ndarray, "batch user server"], num_parts: int) -> int:
+    """Returns the mean number of edges per graph, rounded up, in the part of the batch that has most."""
+    counts = edge_mask.reshape(num_parts, -1).sum(axis=1)
+    return int(-(-counts.max(initial=0) * num_parts // max(len(edge_mask), 1)))
 
 
 def scatter(

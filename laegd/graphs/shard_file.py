@@ -50,10 +50,7 @@ def read_about(path: Path, content: bytes) -> About:
     """Returns what a shard says of itself; raises ValueError that names a damaged file."""
 
     def read(archive: zipfile.ZipFile) -> About:
-        with archive.open("about.npy") as file:
-            shape, dtype = _header(file)
-        require(dtype.kind == "U" and dtype.itemsize <= 4 * MAX_ABOUT, "about", "a text", dtype.str, "")
-        return msgspec.json.decode(str(_array(archive, "about", dtype, shape)), type=About)
+        return msgspec.json.decode(text_in(archive, "about"), type=About)
 
     return _whole(path, content, read)
 
@@ -62,7 +59,7 @@ def read_arrays(path: Path, content: bytes, sizes: Sizes) -> dict[str, np.ndarra
     """Returns networks and labels of a shard; raises ValueError that names a damaged file."""
 
     def read(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
-        arrays = {name: _array(archive, name, *kind) for name, kind in _layout(sizes).items()}
+        arrays = {name: array_in(archive, name, *kind) for name, kind in _layout(sizes).items()}
         for name in LABELS:
             _check_label(name, arrays[name], sizes)
         return arrays
@@ -92,7 +89,16 @@ def _layout(sizes: Sizes) -> dict[str, tuple[Any, tuple[int, ...]]]:
     return layout | labels | {name: (np.float64, (count,)) for name in ("cost", "lower_bound")}
 
 
-def _array(archive: zipfile.ZipFile, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+def text_in(archive: zipfile.ZipFile, name: str) -> str:
+    """Returns a text of a bounded size."""
+    with archive.open(f"{name}.npy") as file:
+        shape, dtype = _header(file)
+    require(dtype.kind == "U" and dtype.itemsize <= 4 * MAX_ABOUT, name, "a text", dtype.str, "")
+    return str(array_in(archive, name, dtype, shape))
+
+
+def array_in(archive: zipfile.ZipFile, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an array, which is read only where it says that it has this type and shape."""
     with archive.open(f"{name}.npy") as file:
         found_shape, found = _header(file)
     expected, got = (f"{kind.str} of shape {axes}" for kind, axes in ((np.dtype(dtype), shape), (found, found_shape)))

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from laegd.graphs.encode import GraphBatch
-from laegd.models.denoiser import GraphEncoder, ModelConfig
+from laegd.models.denoiser import GraphEncoder, ModelConfig, dense_parts
 
 _MASKED_LOGIT = -1e9  # exp of it is 0, and unlike -inf it has no NaN in its gradient
 
@@ -27,7 +27,8 @@ class ActorCritic(nn.Module):
         """Returns the logit of each user's places, allowed or not, and each instance's value."""
         hidden = self.config.hidden
         no_time = jnp.zeros((1, 1, 1, hidden))
-        wiring, state = GraphEncoder(self.config, name="encoder")(None, no_time, graph)
+        parts = dense_parts(graph)
+        wiring, state = parts.wiring, GraphEncoder(self.config, name="encoder")(parts, no_time)
         users, servers = nn.LayerNorm(name="user_norm")(state.users), nn.LayerNorm(name="server_norm")(state.servers)
         edges = nn.LayerNorm(name="edge_norm")(state.edges)
 

@@ -6,7 +6,7 @@ only. With the gated convolution for attention it is the network of GDSG.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Num
 from laegd.graphs.encode import EXISTS, GraphBatch
 from laegd.models.gat import GraphAttentionLayer
 from laegd.models.gcn import GatedConvolutionLayer
-from laegd.models.wiring import DenseWiring, GraphState, SparseWiring, Wiring
+from laegd.models.wiring import DenseWiring, EdgeList, GraphState, SparseWiring, Wiring
 from laegd.scenario.scenario import require
 
 TIME_PERIODS = 10_000.0
@@ -64,33 +64,28 @@ class ModelConfig:
         require(weights <= MAX_WEIGHTS, "hidden, num_layers", expected, weights, "Use 64 and 5.")
 
 
+class GraphParts(NamedTuple):
+    """A graph as the layers know it: what joins what, and the features of users, servers and edges."""
+
+    wiring: Wiring
+    users: Float[Array, "*user feat"]
+    servers: Float[Array, "*server feat"]
+    edges: Float[Array, "*edge feat"]
+
+
 class GraphEncoder(nn.Module):
     """Hidden states of users, servers and edges after all rounds of messages."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(
-        self,
-        edge_inputs: Float[Array, "*edge k"] | None,
-        time: Float[Array, "*time feat"],
-        graph: GraphBatch | jraph.GraphsTuple,
-    ) -> tuple[Wiring, GraphState]:
-        """Embeds the graph, with further inputs per edge if there are any, and passes messages.
-
-        Args:
-            edge_inputs: what stands on the edges beside the graph's own features.
-            time: hidden state of the diffusion time; broadcasts over edges.
-            graph: the encoded instances; of one scale, or a GraphsTuple, padded or not.
-        """
+    def __call__(self, graph: GraphParts, time: Float[Array, "graph *_ feat"]) -> GraphState:
+        """Embeds the graph and passes messages; `time` is the hidden state of each graph's time, or of all."""
         config, hidden = self.config, self.config.hidden
-        wiring, users, servers, features = _parts(graph)
-        if edge_inputs is not None:
-            features = jnp.concatenate([features, edge_inputs.astype(features.dtype)], axis=-1)
         state = GraphState(
-            users=nn.Dense(hidden, name="embed_user")(users),
-            servers=nn.Dense(hidden, name="embed_server")(servers),
-            edges=nn.Dense(hidden, name="embed_edge")(features),
+            users=nn.Dense(hidden, name="embed_user")(graph.users),
+            servers=nn.Dense(hidden, name="embed_server")(graph.servers),
+            edges=nn.Dense(hidden, name="embed_edge")(graph.edges),
         )
         for number in range(config.num_layers):
             name = f"layer_{number}"
@@ -98,8 +93,8 @@ class GraphEncoder(nn.Module):
                 layer = GraphAttentionLayer(config.num_heads, config.directed, config.gated_sum, name=name)
             else:
                 layer = GatedConvolutionLayer(config.aggregation, config.directed, name=name)
-            state = layer(state, time, wiring)
-        return wiring, state
+            state = layer(state, time, graph.wiring)
+        return state
 
 
 class Denoiser(nn.Module):
@@ -120,32 +115,52 @@ class Denoiser(nn.Module):
         Args:
             xt: noisy offloading bits, 0 or 1; [batch, user, server], or [edge] with a GraphsTuple.
             yt: noisy shares, -1 to 1 plus noise; shaped as xt.
-            t: diffusion time in steps; broadcasts over edges: [batch, 1, 1] or [1, 1, 1], [edge] or [1].
+            t: diffusion time in steps, of each graph or of all; [batch, 1, 1] or [1, 1, 1], [graph] or [1] with a
+                GraphsTuple.
             graph: the encoded instances; of one scale, or a GraphsTuple, padded or not.
         """
         hidden = self.config.hidden
-        time = nn.relu(nn.Dense(hidden, name="embed_time")(_time_features(t, hidden)))
         plan = jnp.stack([2.0 * xt - 1.0, yt], axis=-1)
-        wiring, state = GraphEncoder(self.config, name="encoder")(plan, time, graph)
+        time = nn.relu(nn.Dense(hidden, name="embed_time")(_time_features(t, hidden)))
+        edge_list = None
+        if isinstance(graph, jraph.GraphsTuple):
+            parts = _parts_of_tuple(graph)
+        elif graph.room is None:
+            parts = dense_parts(graph)
+        else:
+            edge_list = EdgeList.of(jnp.asarray(graph.edge_mask), graph.room.size)
+            parts, plan = _parts_of_list(graph, edge_list), edge_list.take(plan)
+        wiring = parts.wiring
+        features = jnp.concatenate([parts.edges, plan.astype(parts.edges.dtype)], axis=-1)
+        state = GraphEncoder(self.config, name="encoder")(parts._replace(edges=features), time)
         out = nn.Dense(hidden, name="head_edge")(nn.LayerNorm(name="head_norm")(state.edges))
         out = out + wiring.from_users(nn.Dense(hidden, use_bias=False, name="head_user")(state.users))
         out = out + wiring.from_servers(nn.Dense(hidden, use_bias=False, name="head_server")(state.servers))
         out = wiring.masked(nn.Dense(3, name="head_out")(nn.relu(out)))
+        out = out if edge_list is None else edge_list.spread(out)
         return out[..., :2], out[..., 2]
 
 
-def _parts(graph: GraphBatch | jraph.GraphsTuple) -> tuple[Wiring, jax.Array, jax.Array, jax.Array]:
-    """Returns the wiring and the features of users, servers and edges.
+def dense_parts(graph: GraphBatch) -> GraphParts:
+    """Returns every pair of a user and a server as an edge, real or not."""
+    user_features, server_features, edge_features, mask = map(jnp.asarray, graph[:4])
+    return GraphParts(DenseWiring(mask), user_features, server_features, edge_features)
 
-    In the sparse form each role sees all nodes: the rows of the other role have no edges there and reach no output.
-    """
-    if isinstance(graph, GraphBatch):
-        user_features, server_features, edge_features, mask = map(jnp.asarray, graph)
-        return DenseWiring(mask), user_features, server_features, edge_features
+
+def _parts_of_list(graph: GraphBatch, edges: EdgeList) -> GraphParts:
+    user_features, server_features, edge_features, _ = map(jnp.asarray, graph[:4])
+    users, servers = (nodes.reshape(-1, nodes.shape[-1]) for nodes in (user_features, server_features))
+    return GraphParts(edges.wiring, users, servers, edges.take(edge_features))
+
+
+def _parts_of_tuple(graph: jraph.GraphsTuple) -> GraphParts:
+    """Returns a tuple whose roles each see all nodes: rows of the other role have no edges and reach no output."""
     nodes, edges = jnp.asarray(graph.nodes), jnp.asarray(graph.edges)
-    senders, receivers = jnp.asarray(graph.senders), jnp.asarray(graph.receivers)
+    senders, receivers, n_edge = (jnp.asarray(x) for x in (graph.senders, graph.receivers, graph.n_edge))
+    of_graph = jnp.repeat(jnp.arange(len(n_edge)), n_edge, total_repeat_length=len(edges))
     # Padding has zeros for features, so its edges' flag says that they are no real ones.
-    return SparseWiring(senders, receivers, edges[:, EXISTS] > 0, len(nodes)), nodes, nodes, edges
+    wiring = SparseWiring(senders, receivers, of_graph, edges[:, EXISTS] > 0, len(nodes), len(nodes))
+    return GraphParts(wiring, nodes, nodes, edges)
 
 
 def _time_features(t: jax.Array, width: int) -> jax.Array:

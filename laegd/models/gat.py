@@ -7,14 +7,17 @@ Source: [1] GADSG, Eqs. 28-34; equation numbers refer to [1]. Where we differ fr
 - Normalisation, a residual edge path, and the diffusion time added to the edges in every layer.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from laegd.models.wiring import MASKED_SCORE, GraphState, Wiring
+from laegd.models.wiring import GraphState, Wiring
 
-_SOFTMAX_EPSILON = 1e-9  # Eq. 31; decides only where a node has no real neighbour
+_SOFTMAX_EPSILON = 1e-15  # Eq. 31; decides only where a node has no real neighbour
+_LARGEST_SCORE = 30.0  # exp of it, and sums of that, are far from float32's ends
 
 
 class GraphAttentionLayer(nn.Module):
@@ -25,29 +28,34 @@ class GraphAttentionLayer(nn.Module):
     gated_sum: bool = True
 
     @nn.compact
-    def __call__(self, state: GraphState, time: Float[Array, "*time feat"], wiring: Wiring) -> GraphState:
-        """Returns the next state; `time` broadcasts over edges."""
+    def __call__(self, state: GraphState, time: Float[Array, "graph *_ feat"], wiring: Wiring) -> GraphState:
+        """Returns the next state; `time` is each graph's, or one for all."""
         hidden, num_scores = state.edges.shape[-1], self.num_heads * (1 if self.directed else 2)
-        # A h_u of Eqs. 28 and 34, W h_u of Eq. 29, and the message: one product per node, none of them per edge.
-        edge_u, score_u, value_u = jnp.split(nn.Dense(3 * hidden, name="from_user")(state.users), 3, axis=-1)
-        edge_s, score_s, value_s = jnp.split(nn.Dense(3 * hidden, name="from_server")(state.servers), 3, axis=-1)
-        # C e of Eqs. 28 and 34 beside W_g e of Eq. 30: the only product with the edges' hidden states.
-        from_edge = nn.Dense(hidden + num_scores, name="from_edge")(state.edges)
-        edge_e, score_gate = from_edge[..., :hidden], nn.sigmoid(from_edge[..., hidden:])
 
+        def of(nodes: jax.Array, name: str) -> jax.Array:
+            return nn.Dense(hidden, name=name)(nodes)
+
+        # C e of Eqs. 28 and 34 and W_g e of Eq. 30 are the only products with the edges' hidden states.
+        mixed = wiring.from_users(of(state.users, "user_gate")) + wiring.from_servers(of(state.servers, "server_gate"))
+        mixed = mixed + of(state.edges, "edge_gate")
         # Gate and edge update share one normalised sum: a second norm would cost more than everything else per edge.
-        mixed = wiring.from_users(edge_u) + wiring.from_servers(edge_s) + edge_e
-        mixed = nn.RMSNorm(name="edge_norm")(mixed) + nn.Dense(hidden, name="time")(time)
+        mixed = nn.RMSNorm(name="edge_norm")(mixed) + wiring.from_graphs(of(time, "time"))
         gate = wiring.masked(nn.sigmoid(mixed))  # Eq. 28
 
-        score = jnp.tanh(wiring.from_users(score_u) + wiring.from_servers(score_s))
-        score = nn.Dense(num_scores, use_bias=False, name="score")(score) * score_gate  # Eqs. 29-30
-        score = wiring.masked(score, MASKED_SCORE)
+        score = wiring.from_users(of(state.users, "user_score")) + wiring.from_servers(
+            of(state.servers, "server_score")
+        )
+        score = nn.Dense(num_scores, use_bias=False, name="score")(jnp.tanh(score))  # Eq. 29
+        score = score * nn.sigmoid(nn.Dense(num_scores, name="score_gate")(state.edges))  # Eq. 30
+        # The softmax of Eq. 31, its sum taken at the node. No largest score is subtracted: tanh bounds the scores.
+        weight = wiring.masked(jnp.exp(jnp.clip(score, -_LARGEST_SCORE, _LARGEST_SCORE)))
 
-        users = self._gather(gate, wiring.from_servers(value_s), score[..., : self.num_heads], wiring, "user")
+        to_users = gate * wiring.from_servers(of(state.servers, "server_value"))
+        users = self._gather(to_users, weight[..., : self.num_heads], wiring.to_users)
         servers = ()
         if not self.directed:
-            servers = self._gather(gate, wiring.from_users(value_u), score[..., self.num_heads :], wiring, "server")
+            to_servers = gate * wiring.from_users(of(state.users, "user_value"))
+            servers = self._gather(to_servers, weight[..., self.num_heads :], wiring.to_servers)
         return GraphState(
             users=self._update(state.users, users, "user"),
             servers=self._update(state.servers, servers, "server"),
@@ -55,18 +63,12 @@ class GraphAttentionLayer(nn.Module):
         )
 
     def _gather(
-        self, gate: jax.Array, value: jax.Array, score: jax.Array, wiring: Wiring, role: str
+        self, message: jax.Array, weight: jax.Array, total: Callable[[jax.Array], jax.Array]
     ) -> tuple[jax.Array, ...]:
         """Returns the attention average (Eqs. 31-32) and, beside it, the gated sum of the messages to a role."""
-        largest, total = (
-            (wiring.user_max, wiring.to_users) if role == "user" else (wiring.server_max, wiring.to_servers)
-        )
-        spread = wiring.from_users if role == "user" else wiring.from_servers
-        weight = wiring.masked(jnp.exp(score - jax.lax.stop_gradient(largest(score))))
-        weight = weight / (spread(total(weight)) + _SOFTMAX_EPSILON)  # Eq. 31
-        message = gate * value
-        weight = jnp.repeat(weight, message.shape[-1] // self.num_heads, axis=-1)  # each head weighs its own part
-        average = total(weight * message)  # Eq. 32
+        width = message.shape[-1] // self.num_heads  # each head weighs its own part
+        sums = total(jnp.repeat(weight, width, axis=-1) * message)
+        average = sums / jnp.repeat(total(weight) + _SOFTMAX_EPSILON, width, axis=-1)
         return (average, total(message)) if self.gated_sum else (average,)
 
     def _update(self, nodes: jax.Array, messages: tuple[jax.Array, ...], role: str) -> jax.Array:

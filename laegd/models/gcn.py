@@ -25,15 +25,15 @@ class GatedConvolutionLayer(nn.Module):
     directed: bool = True
 
     @nn.compact
-    def __call__(self, state: GraphState, time: Float[Array, "*time feat"], wiring: Wiring) -> GraphState:
-        """Returns the next state; `time` broadcasts over edges."""
+    def __call__(self, state: GraphState, time: Float[Array, "graph *_ feat"], wiring: Wiring) -> GraphState:
+        """Returns the next state; `time` is each graph's, or one for all."""
         hidden = state.edges.shape[-1]
         # A h and V h: one product per node, none of them per edge.
         edge_u, value_u = jnp.split(nn.Dense(2 * hidden, name="from_user")(state.users), 2, axis=-1)
         edge_s, value_s = jnp.split(nn.Dense(2 * hidden, name="from_server")(state.servers), 2, axis=-1)
         mixed = wiring.from_users(edge_u) + wiring.from_servers(edge_s)
         mixed = mixed + nn.Dense(hidden, name="from_edge")(state.edges)
-        mixed = nn.RMSNorm(name="edge_norm")(mixed) + nn.Dense(hidden, name="time")(time)
+        mixed = nn.RMSNorm(name="edge_norm")(mixed) + wiring.from_graphs(nn.Dense(hidden, name="time")(time))
         gate = nn.sigmoid(mixed)
 
         users = self._aggregate(gate * wiring.from_servers(value_s), wiring, wiring.to_users, wiring.user_max)

@@ -5,6 +5,7 @@ epoch. So no instance comes twice in an epoch, batches depend on seed and step a
 share the work, and a process reads only the shards of its places' lanes.
 """
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from laegd.config import TrainingConfig
 from laegd.decoding.decode import Problem, problem_of
 from laegd.graphs.dataset import Dataset, Labelled
 from laegd.graphs.encode import GraphBatch, Normalisation, encode
-from laegd.training.cluster import part
+from laegd.training.cluster import gather, part
 from laegd.training.step import TrainBatch, labels_to_edges
 
 
@@ -87,6 +88,8 @@ class TrainingSet(NamedTuple):
     first: int
     """Number of the first instance that is held."""
     encoded: EncodedSet
+    num_edges: Int[np.ndarray, "instance"] | None = None
+    """Of every instance of the whole set; None: graphs are not listed, see `GraphBatch.with_room`."""
 
     @staticmethod
     def read(dataset: Dataset, batch_size: int, normalisation: Normalisation) -> "TrainingSet":
@@ -94,6 +97,12 @@ class TrainingSet(NamedTuple):
         held = Lanes.cut(len(dataset), batch_size).held(part(batch_size))
         parts = [encode_set(data, normalisation) for data in dataset.read_range(held.start, held.stop)]
         return TrainingSet(len(dataset), held.start, jax.tree.map(lambda *x: np.concatenate(x), *parts))
+
+    def listed(self) -> "TrainingSet":
+        """Returns the set with the number of edges of every instance, which all processes call together to learn."""
+        own = self.encoded.graph.edge_mask.sum(axis=(1, 2), dtype=np.int64)
+        given = b"".join(gather(own.tobytes())) if len(own) < self.size else own.tobytes()
+        return self._replace(num_edges=np.frombuffer(given, dtype=np.int64))
 
 
 def pick(encoded: EncodedSet, indices: Int[np.ndarray, "batch"], first_place: int = 0) -> TrainBatch:
@@ -106,5 +115,10 @@ def pick(encoded: EncodedSet, indices: Int[np.ndarray, "batch"], first_place: in
 def make_batch(config: TrainingConfig, sets: list[TrainingSet], step: int) -> TrainBatch:
     """Picks this process's part of a step's batch."""
     which, indices = batch_indices(config, [one.size for one in sets], step)
-    places = part(config.batch_size)
-    return pick(sets[which].encoded, indices[places] - sets[which].first, places.start)
+    places, chosen = part(config.batch_size), sets[which]
+    batch = pick(chosen.encoded, indices[places] - chosen.first, places.start)
+    if chosen.num_edges is None:
+        return batch
+    # The same list length on all devices, of all processes: they run one program.
+    per_device = chosen.num_edges[indices].reshape(jax.device_count(), -1).mean(axis=1)
+    return batch._replace(graph=batch.graph.with_room(math.ceil(per_device.max())))

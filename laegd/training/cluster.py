@@ -5,11 +5,12 @@ what the others need of it is shared. A process that waits for the others in vai
 """
 
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -172,6 +173,56 @@ def gather(content: bytes) -> list[bytes]:
     padded[: len(content)] = np.frombuffer(content, np.uint8)
     rows = np.asarray(process_allgather(padded))
     return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+@contextmanager
+def held_signals() -> Iterator[Callable[[], int]]:
+    """Turns Ctrl-C or a scheduler's SIGTERM into a number, so that a step is never cut; a second one acts at once."""
+    caught: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if caught and callable(before := previous[signal.Signals(number)]):
+            before(number, frame)
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
+        yield lambda: 0
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, handle)
+    try:
+        yield lambda: caught[0] if caught else 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def answered_together() -> Iterator[Callable[[], None]]:
+    """Yields settle(), which all processes call together: where any was asked to end, all answer that, there.
+
+    A process that is alone answers a signal at once.
+    """
+    if num_processes() == 1:
+        yield lambda: None
+        return
+    agreed = 0
+
+    def settle() -> None:
+        nonlocal agreed
+        agreed = max(given[0] for given in gather(bytes([caught()])))
+        if agreed:
+            raise _Agreed
+
+    with suppress(_Agreed), held_signals() as caught:
+        yield settle
+    if agreed:
+        signal.raise_signal(agreed)
+
+
+class _Agreed(Exception):
+    """Leads out of the block in which signals are held."""
 
 
 @contextmanager

@@ -1,10 +1,7 @@
 """The training loop: data, steps, validation, checkpoints; goes on where it was interrupted, with the same batches."""
 
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +12,10 @@ import numpy as np
 from laegd.config import ExperimentConfig
 from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Recipe, generate
-from laegd.graphs.encode import MOMENTS, Normalisation, encode, moments
+from laegd.graphs.encode import MOMENTS, Normalisation, edges_per_graph, encode, moments
 from laegd.graphs.processes import num_cores
 from laegd.training.batches import TrainingSet, make_batch
-from laegd.training.cluster import Cluster, gather, num_processes, part, rank, share, together, watched
+from laegd.training.cluster import Cluster, gather, held_signals, num_processes, part, rank, share, together, watched
 from laegd.training.meta import make_meta
 from laegd.training.parallel import check_batch_size, check_devices, join, pad_batch, replicate, split
 from laegd.training.run_folder import RunFolder
@@ -109,6 +106,8 @@ def make_validation(
             numbers = np.arange(first, first + len(data), dtype=np.int32)
             one = PlanInput(encode(data.instances, normalisation), problem_of(data.instances.costs), numbers)
             padded = pad_batch(jax.device_get(one), -(-len(data) // num_devices) * num_devices)
+            mask = padded.graph.edge_mask
+            padded = padded._replace(graph=padded.graph.with_room(edges_per_graph(mask, num_devices)))
             inputs.append((split(padded, num_devices), data.cost))
             first += len(data)
 
@@ -122,29 +121,6 @@ def make_validation(
         return float(ratio[feasible].mean()) if feasible.any() else math.inf, float(1 - feasible.mean())
 
     return validate
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], int]]:
-    """Turns Ctrl-C or a scheduler's SIGTERM into a number, so that a step is never cut; a second one acts at once."""
-    caught: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if caught and callable(before := previous[signal.Signals(number)]):
-            before(number, frame)
-        caught.append(number)
-
-    if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
-        yield lambda: 0
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, handle)
-    try:
-        yield lambda: caught[0] if caught else 0
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def train(
@@ -179,11 +155,13 @@ def train(
             normalisation = folder.normalisation or fit_normalisation(datasets)
             size = config.training.batch_size
             sets = together(lambda: [TrainingSet.read(dataset, size, normalisation) for dataset in datasets])
+            if config.learner == "diffusion":
+                sets = [one.listed() for one in sets]
             beat()
             validate = together(lambda: make_validation(config, validation, normalisation))
             meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
             state = folder.restore(create_state(config, jax.tree.map(lambda x: x[:1], sets[0].encoded.graph)))
-            with _interruptible() as caught:
+            with held_signals() as caught:
                 return _run(_Loop(config, folder, sets, validate, meta, report, beat, caught), replicate(state))
 
 

@@ -15,7 +15,7 @@ from laegd.graphs.encode import EDGE_COLUMNS, NODE_COLUMNS, GraphBatch, Normalis
 from laegd.scenario.scenario import require
 from laegd.training.step import create_state
 
-RUN_FORMAT = "laegd-run/1"
+RUN_FORMAT = "laegd-run/2"  # 1: other names of the attention layer's parameters
 
 
 class Loaded(NamedTuple):
@@ -74,14 +74,18 @@ def check_meta(meta: dict[str, Any]) -> None:
     require(theirs == ours, "features", "the columns that this laegd computes", other, "Use the laegd that wrote it.")
 
 
-def check_params(config: ExperimentConfig, params: Any) -> None:
-    """Raises unless the parameters are those of the configured network."""
+def params_of(config: ExperimentConfig) -> Any:
+    """Returns the shapes of the configured network's parameters."""
     widths, mask = (len(NODE_COLUMNS), len(EDGE_COLUMNS)), np.ones((1, 1, 1), dtype=bool)
     node, edge = np.zeros((1, 1, widths[0]), np.float32), np.zeros((1, 1, 1, widths[1]), np.float32)
-    wanted = jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)).params)
+    return jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)).params)
+
+
+def check_params(config: ExperimentConfig, params: Any) -> None:
+    """Raises unless the parameters are those of the configured network."""
     ours, theirs = (
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (wanted, params)
+        for tree in (params_of(config), params)
     )
     for name in sorted(set(ours) | set(theirs)):
         shape = theirs.get(name)

@@ -205,13 +205,10 @@ def make_sampler(
 
     def draw(replicated: tuple[Any, Array], batch: PlanInput) -> Belief:
         params, seed = replicated
-        count, users, servers = batch.graph.edge_mask.shape
-        keys = sample_keys(seed, batch.number, num_samples).reshape(count * num_samples, -1)
-        graph = jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=0), batch.graph)
-
-        drawn = sample(denoise_fn(model, params), keys, graph, (users, servers), schedule, sampler)
-        shape = (count, num_samples, users, servers)
-        return Belief(drawn.belief.reshape(shape), drawn.share.reshape(shape))
+        keys = sample_keys(seed, batch.number, num_samples)
+        edge_shape = batch.graph.edge_mask.shape[1:]
+        drawn = sample(denoise_fn(model, params), keys, batch.graph, edge_shape, schedule, sampler)
+        return Belief(drawn.belief, drawn.share)
 
     return over_devices(draw, reduced=False)
 

@@ -234,12 +234,12 @@ DAMAGES = [
     ),
     (
         lambda run: next(run.glob("checkpoints/[0-9]*/meta/metadata")).write_text('{"format": "laegd-r'),
-        "Expected a laegd-run/1 checkpoint",
+        "Expected a laegd-run/2 checkpoint",
         "truncated",
     ),
     (
         lambda run: edit_meta(run, lambda meta: meta | {"format": "laegd-run/9"}),
-        "format: Expected laegd-run/1, got 'laegd-run/9'",
+        "format: Expected laegd-run/2, got 'laegd-run/9'",
         "format",
     ),
     (
@@ -268,7 +268,7 @@ DAMAGES = [
         r"params\['embed_time'\]\['bias'\]: Expected shape \(32,\), got \(16,\)\. The network has changed\. Train",
         "other network",
     ),
-    (lambda run: shutil.rmtree(next(run.glob("checkpoints/[0-9]*/params"))), "Expected a laegd-run/1", "no params"),
+    (lambda run: shutil.rmtree(next(run.glob("checkpoints/[0-9]*/params"))), "Expected a laegd-run/2", "no params"),
 ]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -121,7 +122,7 @@ def test_shifting_the_whole_network_changes_nothing(normalisation):
     )
     here = encode(InstanceBatch.from_scenarios(scenarios), normalisation)
     there = encode(InstanceBatch.from_scenarios(dataclasses.replace(scenarios, nodes=moved)), normalisation)
-    for one, other in zip(here, there, strict=True):
+    for one, other in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 

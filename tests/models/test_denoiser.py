@@ -1,6 +1,7 @@
 """The network: symmetries, masks, and the agreement of its dense and sparse forms."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jraph
 import numpy as np
 import pytest
 
-from laegd.graphs.encode import GraphBatch, Normalisation, edge_values, encode, to_graphs_tuple
+from laegd.graphs.encode import LISTED_BELOW, GraphBatch, Normalisation, edge_values, encode, to_graphs_tuple
 from laegd.graphs.padding import Budget, pad, pad_rows
 from laegd.models.denoiser import Denoiser, ModelConfig
 from laegd.problem.instance import InstanceBatch
@@ -82,8 +83,14 @@ def call(model: Denoiser, xt, yt, t, graph):
 
 
 def sparse_arguments(inputs: Inputs) -> tuple:
-    times = np.broadcast_to(inputs.t, inputs.xt.shape)
-    return *(edge_values(inputs.graph, v) for v in (inputs.xt, inputs.yt, times)), to_graphs_tuple(inputs.graph)
+    plan = (edge_values(inputs.graph, values) for values in (inputs.xt, inputs.yt))
+    return *plan, inputs.t[:, 0, 0], to_graphs_tuple(inputs.graph)
+
+
+def padded_values(values: Sequence[np.ndarray], size: Budget) -> tuple[np.ndarray, ...]:
+    """Noisy bits and shares per edge and time per graph, filled up with anything."""
+    xt, yt, t = values
+    return pad_rows(xt, size.num_edges, 3.0), pad_rows(yt, size.num_edges, 3.0), pad_rows(t, size.num_graphs, 3.0)
 
 
 def test_missing_edges_answer_zero(model, inputs):
@@ -182,13 +189,40 @@ def test_sparse_initialises_the_same_parameters(inputs):
     jax.tree.map(np.testing.assert_array_equal, compiled(model)[0], sparse)
 
 
+@pytest.mark.parametrize("spare", [0, 1, 200])
+def test_a_list_of_edges_gives_what_all_pairs_give(model, inputs, spare):
+    """Both forms of a batch of one scale are one function, however long the list is; gradients too."""
+    graph = inputs.graph
+    room = -(-int(graph.edge_mask.sum()) // len(graph.edge_mask)) + spare
+    listed = graph._replace(room=np.zeros((len(graph.edge_mask), room), dtype=bool))
+    dense = call(model, *inputs)
+    np.testing.assert_allclose(call(model, *inputs._replace(graph=listed)), dense, **TOLERANCE)
+    params = compiled(model)[0]
+    one, other = (
+        compiled_gradient(model)(params, *jax.tree.map(jnp.asarray, (inputs.yt, inputs.xt, inputs.t, form)))
+        for form in (graph, listed)
+    )
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4 * np.abs(left).max())
+
+
+def test_a_list_has_room_for_all_edges_and_is_left_where_nearly_all_pairs_are_edges(inputs):
+    """The length is at least what is asked for, in a few steps; None above a share of all pairs."""
+    lengths = {number: inputs.graph.with_room(number).room for number in range(49)}
+    listed = {number: room.shape[1] for number, room in lengths.items() if room is not None}
+    assert all(number <= length <= max(number, 1) + 2 for number, length in listed.items())
+    assert len(set(listed.values())) <= 16
+    assert max(listed.values()) <= LISTED_BELOW * 48
+    assert all(lengths[number] is None for number in range(44, 49))
+
+
 def test_padding_of_the_sparse_form_changes_no_real_output(model, inputs):
     """Any budget gives the same real outputs, and 0 on padding edges."""
     *values, graph = sparse_arguments(inputs)
     num_edges = len(graph.senders)
     plain = call(model, *values, graph)
     for size in (Budget(321, num_edges, 21), Budget(400, num_edges + 100, 30)):
-        padded = call(model, *(pad_rows(v, size.num_edges, 3.0) for v in values), pad(graph, size))
+        padded = call(model, *padded_values(values, size), pad(graph, size))
         np.testing.assert_allclose(padded[:num_edges], plain, **TOLERANCE)
         assert np.all(padded[num_edges:] == 0)
 
@@ -199,7 +233,7 @@ def test_graphs_of_several_scales_do_not_touch_in_one_tuple(model):
     size = Budget(64, 128, 5)
 
     def padded_call(*values, graph):
-        return call(model, *(pad_rows(column, 128) for column in values), pad(graph, size))[: len(graph.senders)]
+        return call(model, *padded_values(values, size), pad(graph, size))[: len(graph.senders)]
 
     values = [np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True)]
     mixed = padded_call(*values, graph=jraph.batch_np([part[3] for part in parts]))
@@ -249,8 +283,9 @@ def test_nodes_without_edges_keep_values_and_gradients_finite(model, inputs, iso
     xt, yt, t, graph = alone
     if form == "sparse":
         *values, graph = sparse_arguments(alone)
-        xt, yt, t = (pad_rows(column, 960) for column in values)  # one size, so one program, for all cases
-        graph = pad(graph, Budget(321, 960, 21))
+        size = Budget(321, 960, 21)  # one size, so one program, for all cases
+        xt, yt, t = padded_values(values, size)
+        graph = pad(graph, size)
     value, gradients = compiled_gradient(model)(compiled(model)[0], *jax.tree.map(jnp.asarray, (yt, xt, t, graph)))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((value, gradients)))
     assert (float(value) > 0) == (isolated != "all")
