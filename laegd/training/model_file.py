@@ -10,7 +10,7 @@ import json
 import zipfile
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -20,8 +20,10 @@ from laegd.graphs.encode import Normalisation
 from laegd.graphs.shard_file import array_in, text_in
 from laegd.scenario.files import write_atomically
 from laegd.scenario.scenario import in_short, require
-from laegd.training.checkpoint import Checkpoints
 from laegd.training.meta import RUN_FORMAT, Loaded, check_meta, params_of
+
+if TYPE_CHECKING:
+    from laegd.training.checkpoint import Checkpoints
 
 MODEL_FORMAT = "laegd-model/1"
 DEFAULT = "default"
@@ -42,12 +44,20 @@ def read_network(run: Path | str, which: str = "best") -> Loaded:
     """
     if str(run) == DEFAULT:
         return read_model(default_path())
-    return read_model(Path(run)) if Path(run).is_file() else Checkpoints(Path(run)).load(which)
+    if Path(run).is_file():
+        return read_model(Path(run))
+    return _checkpoints(Path(run)).load(which)
+
+
+def _checkpoints(run: Path) -> "Checkpoints":
+    from laegd.training.checkpoint import Checkpoints  # Orbax, for which whoever reads a file need not wait
+
+    return Checkpoints(run)
 
 
 def pack(run: Path, out: Path) -> None:
     """Writes the best checkpoint of a run as one file."""
-    checkpoints = Checkpoints(run)
+    checkpoints = _checkpoints(run)
     loaded = checkpoints.load()
     about = checkpoints.read_meta(loaded.step) | {"format": MODEL_FORMAT, "step": loaded.step}
     content = io.BytesIO()
