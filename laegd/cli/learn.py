@@ -1,10 +1,10 @@
-"""Commands that train: `train`, and `demo`, the whole way in small."""
+"""Commands around networks: `train`, `pack`, and `demo`, the whole way in small."""
 
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from laegd.cli.compare import compare
 from laegd.cli.console import Interrupted, Preempted, join_cluster, progress_bar, say
@@ -78,34 +78,44 @@ def pack(run: Annotated[Positional[Path], arg(metavar="RUN")], out: Path) -> Non
     say(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-def demo(out: Path = Path("demo"), seed: int = 0) -> None:
-    """Draws networks, labels them, trains a small GADSG, compares it and draws one solved network; a few minutes.
+def demo(out: Path = Path("demo"), seed: int = 0, train: Annotated[bool, FlagCreatePairsOff] = False) -> None:
+    """Draws networks, labels them with optima, compares GADSG with other ways, draws a solved network; a minute.
 
     Args:
         out: Folder for everything it makes.
-        seed: Seed of parameters, batches and samples.
+        seed: Seed of the samples, and of what is trained.
+        train: First trains a small network from nothing, in place of the one that ships with laegd; four minutes.
     """
     from dataclasses import replace
 
     from laegd.evaluation.demo import DEMO, TEST
 
-    run_demo(replace(DEMO, training=replace(DEMO.training, seed=seed)), TEST, out)
+    run_demo(replace(DEMO, training=replace(DEMO.training, seed=seed)) if train else None, TEST, out, seed)
 
 
-def run_demo(config: "ExperimentConfig", test: "Recipe", out: Path) -> None:
-    """Trains `config` below `out`, compares it on `test` with chance, heuristic and optimum, and draws a plan."""
+def run_demo(config: "ExperimentConfig | None", test: "Recipe", out: Path, seed: int = 0) -> None:
+    """Compares a network on `test` with chance, heuristic and optimum, and draws a plan; all of it below `out`.
+
+    Args:
+        config: Of the network to train first; None: the one that ships with laegd.
+        test: Data set to compare on.
+        out: Folder.
+        seed: Of the samples.
+    """
     from laegd.evaluation.gadsg import load, random_belief
     from laegd.evaluation.picture import draw_plans, require_matplotlib
     from laegd.evaluation.web.page import write_report
     from laegd.solvers.exact import ExactSolver
     from laegd.solvers.mcmf import MCMFSolver
     from laegd.training.loop import ensure_data
+    from laegd.training.model_file import DEFAULT
 
     require_matplotlib()
-    _train(config, out / "run", out / "data")
+    if config is not None:
+        _train(config, out / "run", out / "data")
     with progress_bar("test set") as bar:
         dataset = ensure_data(test, out / "data", lambda progress: bar(progress.done, progress.total, "labelling"))
-    network = load(out / "run", certify=False, seed=config.training.seed)
+    network = load(DEFAULT if config is None else out / "run", certify=False, seed=seed)
     compare([network, random_belief(network.settings), MCMFSolver(), ExactSolver()], dataset, out / "results.json")
     instance = dataset.read(0).instances[0]
     plans = [solver.solve([instance])[0] for solver in (ExactSolver(), network.with_settings(certify=True))]

@@ -1,4 +1,4 @@
-"""Settings of `laegd demo`: small enough for two cores and five minutes."""
+"""Settings of `laegd demo`: small enough for two cores, and with `--train` for five minutes."""
 
 from laegd.config import DataConfig, ExperimentConfig, TrainingConfig
 from laegd.graphs.dataset import Recipe

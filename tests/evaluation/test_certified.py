@@ -1,0 +1,44 @@
+"""Sampler and proof together: the optimum with its proof, and never worse than the sampler."""
+
+import numpy as np
+import pytest
+
+from laegd.evaluation.certified import Certified
+from laegd.evaluation.gadsg import load
+from laegd.graphs.dataset import draw_feasible
+from laegd.problem.instance import InstanceBatch
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.solvers.exact import ExactSolver
+
+
+@pytest.fixture(scope="module")
+def instances():
+    batch, _ = draw_feasible(ScenarioConfig(), Scale.parse("gs3_gu7_au5"), 8, np.random.default_rng(3))
+    return InstanceBatch.from_scenarios(batch)
+
+
+def test_without_a_limit_it_is_the_optimum(instances):
+    """The cost is the exact solver's, the gap is closed, and the time of the sampler is counted."""
+    plans = Certified(load(certify=False)).solve(instances)
+    for plan, optimum in zip(plans, ExactSolver().solve(instances), strict=True):
+        assert plan.method == "certified"
+        assert plan.cost == pytest.approx(optimum.cost, rel=1e-9)
+        assert plan.gap is not None and plan.gap <= 1e-9
+        assert plan.seconds > plan.model_seconds > 0
+
+
+def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
+    """A limit too short for any proof leaves the sampler's plan, with a bound below the optimum."""
+    network = load(certify=False)
+    short = Certified(network, ExactSolver(time_limit_s=1e-6)).solve(instances)
+    for plan, sampled, optimum in zip(short, network.solve(instances), ExactSolver().solve(instances), strict=True):
+        assert plan.feasible and plan.cost <= sampled.cost * (1 + 1e-12)
+        assert plan.lower_bound is not None and plan.lower_bound <= optimum.cost * (1 + 1e-9)
+
+
+def test_where_no_plan_exists_it_says_so():
+    """Deadlines that nobody meets: infeasible, and users are named."""
+    config = ScenarioConfig(deadline_s=1e-3)
+    hopeless = InstanceBatch.from_scenarios(draw(config, Scale.parse("gs2_gu4_au2"), 2, np.random.default_rng(0)))
+    for plan in Certified(load(certify=False)).solve(hopeless):
+        assert not plan.feasible and plan.unserved
