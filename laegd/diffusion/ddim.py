@@ -28,9 +28,6 @@ class SamplerConfig:
     """Jumps from noise to data, one network call each; Table III."""
     eta: float = 0.0
     """Noise of the shares' steps: 0 is DDIM, 1 is DDPM's posterior."""
-    shared_start: bool = True
-    """The first of several jumps, where nothing but noise is seen, asks the network once for all samples of an
-    instance."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -55,44 +52,31 @@ def sample(
 ) -> Sample:
     """Draws one sample per key [batch sample 2] of each of the graphs.
 
-    The same keys give the same samples whatever else is in the batch, and however many follow the first one.
+    The same key gives the same sample, whatever else is drawn.
     """
     batch, num_samples = keys.shape[:2]
     keys = keys.reshape(batch * num_samples, -1)
-    every = jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=0), graph)
+    graph = jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=0), graph)
 
     def keys_at(stage: int | Array) -> tuple[Array, Array]:
         both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, stage)))(keys)
         return both[:, 0], both[:, 1]
 
-    def ask(xt: Array, yt: Array, t: Array, graph: Any) -> tuple[Array, Array]:
+    def jump(state: tuple[Array, ...], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, ...], None]:
+        (stage, t, s), (xt, yt, *_) = step, state
         logits, eps = denoise(xt, yt, jnp.full((len(xt),) + (1,) * len(edge_shape), t), graph)
-        return jax.nn.softmax(logits)[..., 1], predict_y0(yt, eps, t, schedule)
-
-    def jump(xt: Array, yt: Array, said: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        stage, t, s = step
-        belief, y0 = said
+        belief, y0 = jax.nn.softmax(logits)[..., 1], predict_y0(yt, eps, t, schedule)
         key_x, key_y = keys_at(stage)
         xt = (uniforms(key_x, edge_shape) < posterior(xt, belief, t, s, schedule)).astype(jnp.float32)
         noise = normals(key_y, edge_shape) if config.eta > 0 else jnp.zeros_like(yt)
-        return xt, ddim_step(yt, y0, noise, t, s, schedule, config.eta)
-
-    def ask_and_jump(state: tuple[Array, ...], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, ...], None]:
-        xt, yt, *_ = state
-        said = ask(xt, yt, step[1], every)
-        return (*jump(xt, yt, said, step), *said), None
+        return (xt, ddim_step(yt, y0, noise, t, s, schedule, config.eta), belief, y0), None
 
     key_x, key_y = keys_at(0)
     xt = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32)
     yt = normals(key_y, edge_shape)
     times = np.array(stride(schedule.num_steps, config.num_steps), dtype=np.int32)
     steps = tuple(map(jnp.asarray, (np.arange(1, len(times) + 1), times[:, 0], times[:, 1])))
-    if config.shared_start and len(times) > 1:
-        first = ask(xt[::num_samples], yt[::num_samples], steps[1][0], graph)
-        said = tuple(jnp.repeat(x, num_samples, axis=0) for x in first)
-        xt, yt = jump(xt, yt, (said[0], said[1]), (steps[0][0], steps[1][0], steps[2][0]))
-        steps = tuple(column[1:] for column in steps)
     # A loop, not the steps written out: the compiled program is the smaller by their number.
-    (_, _, belief, y0), _ = jax.lax.scan(ask_and_jump, (xt, yt, xt, yt), steps)
+    (_, _, belief, y0), _ = jax.lax.scan(jump, (xt, yt, xt, yt), steps)
     shape = (batch, num_samples, *edge_shape)
     return Sample(belief.reshape(shape), to_share(y0).reshape(shape))

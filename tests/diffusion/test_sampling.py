@@ -25,11 +25,10 @@ def oracle(xt, yt, t, graph):
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 200])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize("shared_start", [False, True])
-def test_sampler_with_an_oracle_returns_the_clean_plan(steps, eta, shared_start):
+def test_sampler_with_an_oracle_returns_the_clean_plan(steps, eta):
     """Whatever the number of jumps, an oracle's plan comes out."""
     keys = jax.random.split(jax.random.PRNGKey(0), (6, 3))
-    drawn = sample(oracle, keys, (X0, SHARE), X0.shape[1:], SCHEDULE, SamplerConfig(steps, eta, shared_start))
+    drawn = sample(oracle, keys, (X0, SHARE), X0.shape[1:], SCHEDULE, SamplerConfig(steps, eta))
     for number in range(3):
         np.testing.assert_allclose(drawn.belief[:, number], X0, atol=1e-5)
         np.testing.assert_allclose(drawn.share[:, number], SHARE, atol=1e-4)
@@ -39,30 +38,15 @@ def blurred(xt, yt, t, graph):
     return jnp.stack([-xt, 0.3 * yt], axis=-1), 0.5 * yt
 
 
-@pytest.mark.parametrize("shared_start", [False, True])
-def test_sample_depends_on_its_keys_alone(shared_start):
+def test_sample_depends_on_its_key_alone():
     """The third instance gives the same samples alone as among others, and no others where more are drawn."""
-    config = SamplerConfig(5, 1.0, shared_start)
+    config = SamplerConfig(5, 1.0)
     keys = jax.random.split(jax.random.PRNGKey(0), (6, 4))
     together = sample(blurred, keys, None, (4, 3), SCHEDULE, config)
     alone = sample(blurred, keys[2:3, :2], None, (4, 3), SCHEDULE, config)
     np.testing.assert_allclose(together.belief[2, :2], alone.belief[0], rtol=1e-6)
     np.testing.assert_allclose(together.share[2, :2], alone.share[0], rtol=1e-6)
     assert not np.allclose(together.belief[2, 0], together.belief[2, 1])
-
-
-@pytest.mark.parametrize(("steps", "shared_start", "expected"), [(1, True, {8}), (3, True, {2, 8}), (2, False, {8})])
-def test_a_shared_start_asks_once_per_instance(steps, shared_start, expected):
-    """Of two instances with four samples each; one jump alone is not shared, or all samples would be one."""
-    asked = set()
-
-    def spy(xt, yt, t, graph):
-        asked.add(len(xt))
-        return blurred(xt, yt, t, graph)
-
-    keys = jax.random.split(jax.random.PRNGKey(0), (2, 4))
-    sample(spy, keys, None, (4, 3), SCHEDULE, SamplerConfig(steps, 0.0, shared_start))
-    assert asked == expected
 
 
 def test_oracle_has_no_loss():
