@@ -1,0 +1,90 @@
+"""Measures the network that ships against the certified optimum and prints the tables of docs/models.md.
+
+    python benchmarks/models.py --data data [--run default] [--only scales]
+
+Makes the test sets where they are missing; their seed is used nowhere else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from laegd.config import load_scenario_config
+from laegd.evaluation.benchmark import Summary, device_name, run, summarise
+from laegd.evaluation.gadsg import GADSG, load
+from laegd.graphs.dataset import Recipe
+from laegd.scenario.generator import ScenarioConfig
+from laegd.training.loop import ensure_data
+from laegd.training.meta import source_commit
+
+TEST_SEED = 53
+POLISH = {"polish_rounds": 50, "polish_top": 8}
+SCALES = (
+    *("gs2_gu4_au2", "gs2_gu5_au3", "gs3_gu6_au4", "gs3_gu7_au5"),
+    *("gs6_gu14_au10", "gs6_gu16_au11", "gs9_gu19_au12", "gs9_gu20_au13"),
+)
+UNSEEN = ("gs4_gu9_au6", "gs12_gu28_au18", "gs20_gu45_au30")
+AERIAL = {"20 % aerial": "gs3_gu8_au2", "80 % aerial": "gs3_gu2_au8"}
+SHIFTED = "gs3_gu7_au5"
+Part = Literal["scales", "unseen", "shifts"]
+
+
+def test_sets(part: Part) -> Iterator[tuple[str, Recipe, str]]:
+    """Yields name, recipe and subfolder of every test set."""
+    if part == "scales":
+        yield from ((scale, Recipe(scale, 2000, TEST_SEED), "") for scale in SCALES)
+    elif part == "unseen":
+        yield from ((scale, Recipe(scale, 300, TEST_SEED), "") for scale in UNSEEN)
+    else:
+        for path in sorted(Path("configs/shifts").glob("*.toml")):
+            yield path.stem, Recipe(SHIFTED, 500, TEST_SEED, scenario=load_scenario_config(path)), path.stem
+        yield from ((name, Recipe(scale, 500, TEST_SEED), "") for name, scale in AERIAL.items())
+
+
+def variants(network: GADSG) -> dict[str, GADSG]:
+    """Returns the network without and with local search, and with one sample."""
+    polished = network.with_settings(decode=replace(network.settings.decode, **POLISH))
+    return {"N = 8": network, "N = 8, polish": polished, "N = 1": network.with_settings(num_samples=1)}
+
+
+def ratio(row: Summary) -> str:
+    """Formats mean and standard error."""
+    return "-" if row.mean_ratio is None else f"{row.mean_ratio:.4f} ± {row.ratio_standard_error or 0.0:.4f}"
+
+
+def main(data: Path = Path("data"), run_folder: str = "default", only: tuple[Part, ...] = ()) -> None:
+    """Evaluates every variant on every test set.
+
+    Args:
+        data: Where the test sets lie or are made.
+        run_folder: The network: "default", its file or its run folder.
+        only: Parts of the tables; default: all.
+    """
+    solvers = variants(load(run_folder, certify=False))
+    heads = (f"{name}: {what}" for name in solvers for what in ("ratio", "accuracy", "ms"))
+    print(f"{device_name()}; {date.today()}; commit `{(source_commit() or '')[:10]}`\n")
+    print(f"| test set | data | instances | {' | '.join(heads)} | infeasible |")
+    print("|---|---|---:|" + "---:|" * (3 * len(solvers) + 1))
+    for part in only or ("scales", "unseen", "shifts"):
+        for name, recipe, folder in test_sets(part):
+            assert recipe.scenario == ScenarioConfig() or folder
+            dataset = ensure_data(recipe, data / folder, lambda progress: None)
+            rows = [summarise(name, dataset, run(solver, dataset)) for solver in solvers.values()]
+            cells = (
+                cell
+                for row in rows
+                for cell in (ratio(row), f"{100 * row.accuracy:.2f} %", f"{1e3 * row.seconds_total:.3g}")
+            )
+            infeasible = max(row.infeasible for row in rows)
+            print(
+                f"| {name} | `{dataset.digest}` | {len(dataset)} | {' | '.join(cells)} | {100 * infeasible:.2f} % |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
