@@ -74,11 +74,37 @@ def main(
             made = ("--scale", scale, "--count", count, "--seed", SEED, "--labels", labels, "--workers", workers)
             if not (data / "manifest.json").exists():
                 report(out, f"generate --labels {labels}", scale, count, measure("generate", *made, "--out", data))
+    print(training_set(out / f"{scale}-exact-{max(exact_counts)}"), flush=True)
     for count in counts:
         shutil.rmtree(out / "results", ignore_errors=True)
         network = ("--checkpoint", checkpoint, "--samples", samples, "--out", out / "results" / "r.json")
         compared = ("--data", out / f"{scale}-none-{count}", "--methods", "gadsg,re", "--reference", "re")
         report(out, f"evaluate gadsg (N = {samples}), re", scale, count, measure("evaluate", *network, *compared))
+
+
+def training_set(data: Path, batch_size: int = 128) -> str:
+    """Returns what an instance of a labelled set takes on the disk and encoded in memory, and how long it takes."""
+    import jax
+    import numpy as np
+
+    from laegd.graphs.dataset import Dataset
+    from laegd.training.batches import TrainingSet, pick
+    from laegd.training.loop import fit_normalisation
+
+    dataset = Dataset.open(data)
+    start = time.perf_counter()
+    read = TrainingSet.read(dataset, batch_size, fit_normalisation([dataset]))
+    seconds = time.perf_counter() - start
+    memory = sum(leaf.nbytes for leaf in jax.tree.leaves(read.encoded)) / len(dataset)
+    disk = sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) / len(dataset)
+    chosen, start = np.random.default_rng(0).integers(0, len(dataset), (50, batch_size)), time.perf_counter()
+    for places in chosen:
+        pick(read.encoded, places)
+    batch = (time.perf_counter() - start) / len(chosen)
+    return (
+        f"training on {data.name}: {disk / 1e3:.1f} kB an instance on the disk, {memory / 1e3:.1f} kB encoded; "
+        f"read and encoded in {1e3 * seconds / len(dataset):.2f} ms each, {batch_size} picked in {1e3 * batch:.2f} ms"
+    )
 
 
 def report(out: Path, stage: str, scale: str, count: int, measured: tuple[float, int]) -> None:
