@@ -163,6 +163,30 @@ def prices_of(place: Int[Array, "user cand batch"], edges: Edges) -> Prices:
     return Prices(leave, take, replace)
 
 
+def by_rank(
+    member: Bool[Array, "user set cand batch"],
+    root: Float[Array, "user set cand batch"],
+    floor: Float[Array, "user set cand batch"],
+) -> tuple[Float[Array, "rank set cand batch"], Float[Array, "rank set cand batch"], Int[Array, ""]]:
+    """Returns values of each set's members, first the members, then 0, and the size of the largest set.
+
+    Sets are much smaller than the number of users, so what loops over ranks is quick.
+    """
+
+    number = lax.broadcasted_iota(jnp.int32, member.shape, 0)
+
+    def take(state: tuple[Array, Array, tuple[Array, ...]]) -> tuple[Array, Array, tuple[Array, ...]]:
+        rank, left, taken = state
+        first = one_hot(jnp.where(left, number, len(left)).min(0), len(left))
+        found = (jnp.where(first, column, 0.0).sum(0) for column in (root, floor))
+        kept = tuple(column.at[rank].set(one) for column, one in zip(taken, found, strict=True))
+        return rank + 1, left & ~first, kept
+
+    nothing = (jnp.zeros_like(root), jnp.zeros_like(floor))
+    largest, _, (roots, floors) = lax.while_loop(lambda state: jnp.any(state[1]), take, (jnp.int32(0), member, nothing))
+    return roots, floors, largest
+
+
 def set_costs(
     root: Float[Array, "user set #cand #batch"],
     floor: Float[Array, "user set #cand #batch"],
@@ -184,6 +208,7 @@ def set_costs(
     member_root, member_floor = jnp.where(member, root, 0.0), jnp.where(member, floor, 0.0)
     total_floor = member_floor.sum(0) + new_floor
     nu = member_root.sum(0) + new_root
+    first_root, first_floor, largest = by_rank(member, member_root, member_floor)
 
     def split(nu: Array) -> tuple[Array, Array, Array]:
         """Sums over the set: roots of the free, floors of the bound, cost of the bound."""
@@ -193,11 +218,11 @@ def set_costs(
             cost = root**2 / jnp.where(floor > 0, floor, 1.0)
             return jnp.where(free, root, 0.0), jnp.where(free, 0.0, floor), jnp.where(free, 0.0, cost)
 
-        def add(sums: tuple[Array, Array, Array], user: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
-            free_root, bound_floor, bound_cost = part(*user)
-            return (sums[0] + free_root, sums[1] + bound_floor, sums[2] + bound_cost), None
+        def add(rank: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            free_root, bound_floor, bound_cost = part(first_root[rank], first_floor[rank])
+            return sums[0] + free_root, sums[1] + bound_floor, sums[2] + bound_cost
 
-        return lax.scan(add, part(new_root, new_floor), (member_root, member_floor))[0]
+        return lax.fori_loop(0, largest, add, part(new_root, new_floor))
 
     def raise_price(_: Array, nu: Array) -> Array:
         free_root, bound_floor, _ = split(nu)
