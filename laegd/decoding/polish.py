@@ -172,7 +172,6 @@ def by_rank(
 
     Sets are much smaller than the number of users, so what loops over ranks is quick.
     """
-
     number = lax.broadcasted_iota(jnp.int32, member.shape, 0)
 
     def take(state: tuple[Array, Array, tuple[Array, ...]]) -> tuple[Array, Array, tuple[Array, ...]]:

@@ -75,7 +75,7 @@ def sample(
     xt = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32)
     yt = normals(key_y, edge_shape)
     times = np.array(stride(schedule.num_steps, config.num_steps), dtype=np.int32)
-    steps = tuple(map(jnp.asarray, (np.arange(1, len(times) + 1), times[:, 0], times[:, 1])))
+    steps = (jnp.arange(1, len(times) + 1), jnp.asarray(times[:, 0]), jnp.asarray(times[:, 1]))
     # A loop, not the steps written out: the compiled program is the smaller by their number.
     (_, _, belief, y0), _ = jax.lax.scan(jump, (xt, yt, xt, yt), steps)
     shape = (batch, num_samples, *edge_shape)
