@@ -318,8 +318,8 @@ BAD = {
         r"--out: Expected a place that holds no scenario, got .*scenario\.json",
     ),
     "no checkpoint": (
-        lambda b: ("solve", b.scenario, "--out", b.out, "--method", "gadsg"),
-        "--checkpoint: Expected a run folder for method gadsg, got none",
+        lambda b: ("solve", b.scenario, "--out", b.out, "--method", "gdsg"),
+        "--checkpoint: Expected a run folder for method gdsg, got none",
     ),
     "checkpoint is no run": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "gadsg", "--checkpoint", b.data),
@@ -444,8 +444,8 @@ BAD = {
         "--method: Expected exact@SECONDS .*'exact@nan'",
     ),
     "evaluate without checkpoint": (
-        lambda b: b.evaluate("--methods", "gadsg"),
-        "--checkpoint: Expected a run folder for method gadsg, got none",
+        lambda b: b.evaluate("--methods", "gdsg"),
+        "--checkpoint: Expected a run folder for method gdsg, got none",
     ),
     "evaluate with a run of another method": (
         lambda b: b.evaluate("--methods", "gdsg", "--checkpoint", b.run),

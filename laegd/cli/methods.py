@@ -142,7 +142,7 @@ def make_solvers(
         names = [*first, *(name for name in METHODS if name in sampled and name != "certified"), "exact"]
     for name in names:
         if name not in host and name not in sampled:
-            have = ", ".join(sampled.keys() - {"random-belief"})
+            have = ", ".join(sampled.keys() - {"random-belief", "certified"})
             raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got runs of {have}. Add one.")
     return [host[name] if name in host else sampled[name] for name in names]
 
