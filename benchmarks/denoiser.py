@@ -89,7 +89,7 @@ def measure(scale: str, batch: int, form: str, hidden: int, layers: int, repeats
         values = edge_values(graph, xt), edge_values(graph, yt), t[:, 0, 0]
         graph = to_graphs_tuple(graph)
     elif form == "list":
-        room = edges_per_graph(graph.edge_mask, 1)
+        room = edges_per_graph(graph.num_edges, 1)
         graph = graph._replace(room=np.zeros((batch, room), dtype=bool))
     arguments = jax.tree.map(jnp.asarray, (*values, graph))
     model = Denoiser(ModelConfig(hidden=hidden, num_layers=layers))

@@ -21,7 +21,7 @@ from laegd.decoding.decode import DecodeConfig, Decoded, problem_of
 from laegd.decoding.explore import Actions
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
-from laegd.graphs.encode import Normalisation, encode
+from laegd.graphs.encode import Normalisation, edges_per_graph, encode
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
@@ -209,8 +209,8 @@ def _edges_at_most(batch: InstanceBatch, size: int) -> int:
     """Returns the largest mean number of edges per instance that a device meets when a batch is cut and padded."""
     num_devices = jax.local_device_count()
     counts = batch.costs.covered.sum(axis=(1, 2))
-    parts = [pad_batch(counts[first : first + size], size) for first in range(0, len(counts), size)]
-    return int(np.ceil(np.reshape(parts, (-1, size // num_devices)).mean(axis=1).max(initial=0)))
+    batches = [pad_batch(counts[first : first + size], size) for first in range(0, len(counts), size)]
+    return edges_per_graph(np.concatenate(batches), len(batches) * num_devices)
 
 
 class _Decoded(NamedTuple):

@@ -7,6 +7,7 @@ Where we differ from [1]: the positional encoding is of the node's place relativ
 index, so that renumbering users renumbers the answer.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jraph
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.units import M_PER_KM
@@ -56,6 +57,11 @@ class GraphBatch(NamedTuple):
     edge_mask: Bool[Array, "batch user server"]  # True = real: the server covers the user
     room: Bool[Array, "batch edge"] | None = None
     """Holds nothing: its size is the length of the list of all edges that a network works on; None: on every pair."""
+
+    @property
+    def num_edges(self) -> Int[Array, "batch"]:
+        """Real edges of each graph."""
+        return self.edge_mask.sum(axis=(1, 2))
 
     def with_room(self, num_edges: int) -> "GraphBatch":
         """Asks for a list of at most this many edges per graph, on average over any part that is computed apart.
@@ -181,7 +187,7 @@ def to_graphs_tuple(graph: GraphBatch) -> jraph.GraphsTuple:
         senders=(first_node[instance] + num_users + server).astype(np.int32),
         receivers=(first_node[instance] + user).astype(np.int32),
         n_node=np.full(batch, num_users + num_servers, dtype=np.int32),
-        n_edge=np.asarray(graph.edge_mask).sum(axis=(1, 2)).astype(np.int32),
+        n_edge=np.asarray(graph.num_edges).astype(np.int32),
         globals=None,
     )
 
@@ -196,10 +202,9 @@ def edge_values(graph: GraphBatch, dense: Shaped[Array, "batch user server *feat
     return np.asarray(dense)[np.asarray(graph.edge_mask)]
 
 
-def edges_per_graph(edge_mask: Bool[np.ndarray, "batch user server"], num_parts: int) -> int:
+def edges_per_graph(num_edges: Int[np.ndarray, "batch"], num_parts: int) -> int:
     """Returns the mean number of edges per graph, rounded up, in the part of the batch that has most."""
-    counts = edge_mask.reshape(num_parts, -1).sum(axis=1)
-    return int(-(-counts.max(initial=0) * num_parts // max(len(edge_mask), 1)))
+    return math.ceil(num_edges.reshape(num_parts, -1).mean(axis=1).max())
 
 
 def scatter(

@@ -16,9 +16,11 @@ from jaxtyping import Int
 from laegd.config import TrainingConfig
 from laegd.decoding.decode import Problem, problem_of
 from laegd.graphs.dataset import Dataset, Labelled
-from laegd.graphs.encode import GraphBatch, Normalisation, encode
+from laegd.graphs.encode import GraphBatch, Normalisation, edges_per_graph, encode
 from laegd.training.cluster import gather, part
 from laegd.training.step import TrainBatch, labels_to_edges
+
+_SPREADS = 6.0  # standard deviations of the mean; beyond them lies one batch in a thousand million
 
 
 class EncodedSet(NamedTuple):
@@ -90,6 +92,8 @@ class TrainingSet(NamedTuple):
     encoded: EncodedSet
     num_edges: Int[np.ndarray, "instance"] | None = None
     """Of every instance of the whole set; None: graphs are not listed, see `GraphBatch.with_room`."""
+    room: int = 0
+    """Edges per graph that the part of a batch on one device hardly ever exceeds, so that one program serves all."""
 
     @staticmethod
     def read(dataset: Dataset, batch_size: int, normalisation: Normalisation) -> "TrainingSet":
@@ -98,11 +102,14 @@ class TrainingSet(NamedTuple):
         parts = [encode_set(data, normalisation) for data in dataset.read_range(held.start, held.stop)]
         return TrainingSet(len(dataset), held.start, jax.tree.map(lambda *x: np.concatenate(x), *parts))
 
-    def listed(self) -> "TrainingSet":
+    def listed(self, batch_size: int) -> "TrainingSet":
         """Returns the set with the number of edges of every instance, which all processes call together to learn."""
-        own = self.encoded.graph.edge_mask.sum(axis=(1, 2), dtype=np.int64)
+        own = np.asarray(self.encoded.graph.num_edges, dtype=np.int64)
         given = b"".join(gather(own.tobytes())) if len(own) < self.size else own.tobytes()
-        return self._replace(num_edges=np.frombuffer(given, dtype=np.int64))
+        num_edges = np.frombuffer(given, dtype=np.int64)
+        spread = num_edges.std() / math.sqrt(batch_size / jax.device_count())
+        room = math.ceil(min(num_edges.mean() + _SPREADS * spread, num_edges.max()))
+        return self._replace(num_edges=num_edges, room=room)
 
 
 def pick(encoded: EncodedSet, indices: Int[np.ndarray, "batch"], first_place: int = 0) -> TrainBatch:
@@ -120,5 +127,5 @@ def make_batch(config: TrainingConfig, sets: list[TrainingSet], step: int) -> Tr
     if chosen.num_edges is None:
         return batch
     # The same list length on all devices, of all processes: they run one program.
-    per_device = chosen.num_edges[indices].reshape(jax.device_count(), -1).mean(axis=1)
-    return batch._replace(graph=batch.graph.with_room(math.ceil(per_device.max())))
+    needed = edges_per_graph(chosen.num_edges[indices], jax.device_count())
+    return batch._replace(graph=batch.graph.with_room(max(chosen.room, needed)))

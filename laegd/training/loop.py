@@ -106,8 +106,8 @@ def make_validation(
             numbers = np.arange(first, first + len(data), dtype=np.int32)
             one = PlanInput(encode(data.instances, normalisation), problem_of(data.instances.costs), numbers)
             padded = pad_batch(jax.device_get(one), -(-len(data) // num_devices) * num_devices)
-            mask = padded.graph.edge_mask
-            padded = padded._replace(graph=padded.graph.with_room(edges_per_graph(mask, num_devices)))
+            room = edges_per_graph(np.asarray(padded.graph.num_edges), num_devices)
+            padded = padded._replace(graph=padded.graph.with_room(room))
             inputs.append((split(padded, num_devices), data.cost))
             first += len(data)
 
@@ -156,7 +156,7 @@ def train(
             size = config.training.batch_size
             sets = together(lambda: [TrainingSet.read(dataset, size, normalisation) for dataset in datasets])
             if config.learner == "diffusion":
-                sets = [one.listed() for one in sets]
+                sets = [one.listed(size) for one in sets]
             beat()
             validate = together(lambda: make_validation(config, validation, normalisation))
             meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})

@@ -2,12 +2,12 @@
 
 import base64
 import io
-import os
 import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from checks import missing
 from matplotlib import image
 from result_files import EVIL, MEANS, results, sweep, write
 
@@ -33,8 +33,7 @@ FEW_COLOURS = 12
 def browser(tmp_path_factory) -> Iterator:
     """A browser of its own, without profile and network services, at the page of a results file and a sweep."""
     if not (BROWSER and DRIVER):
-        reason = "no browser: apt-get install chromium chromium-driver"
-        (pytest.fail if os.environ.get("LAEGD_REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
+        missing("BROWSER", "no browser: apt-get install chromium chromium-driver")
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 

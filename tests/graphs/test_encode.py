@@ -171,7 +171,7 @@ def test_extreme_costs_stay_finite(instances, normalisation, value):
     costs = instances.costs._replace(transmit_cost=np.full_like(instances.costs.transmit_cost, value))
     extreme = dataclasses.replace(instances, costs=costs)
     for statistics in (normalisation, Normalisation.fit([extreme])):
-        assert all(np.all(np.isfinite(values)) for values in encode(extreme, statistics))
+        assert all(np.all(np.isfinite(values)) for values in jax.tree.leaves(encode(extreme, statistics)))
 
 
 @pytest.mark.parametrize("scale", ["gs2_gu0_au0", "gs0_gu3_au2"])
@@ -179,7 +179,7 @@ def test_networks_without_users_or_ground_servers_are_encoded(scale, normalisati
     """No users, or the HAP alone, is a graph like any other; statistics of no edges are 0 and 1."""
     batch = draw_batch(scale, 2, 0)
     graph = encode(batch, Normalisation.fit([batch]))
-    assert all(np.all(np.isfinite(values)) for values in graph)
+    assert all(np.all(np.isfinite(values)) for values in jax.tree.leaves(graph))
     assert (
         to_graphs_tuple(encode(batch, normalisation)).n_node.tolist()
         == [graph.edge_mask.shape[1] + graph.edge_mask.shape[2]] * 2

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from checks import missing
 
 from laegd.cli import main
 from laegd.training.checkpoint import Checkpoints
@@ -35,7 +36,7 @@ def slurm_is_up():
 def slurm():
     """Fails or skips where there is no Slurm."""
     if not slurm_is_up():
-        (pytest.fail if os.environ.get("LAEGD_REQUIRE_SLURM") == "1" else pytest.skip)("no Slurm: .ci/slurm start DIR")
+        missing("SLURM", "no Slurm: .ci/slurm start DIR")
 
 
 @pytest.fixture
