@@ -127,7 +127,8 @@ def on_one_device(tree):
 def said(loaded: Loaded, batch: InstanceBatch):
     """What the network says of a batch, all of its arrays, and the decoded plans."""
     graph = encode(batch, loaded.normalisation)
-    assert all(np.isfinite(values).all() for values in graph)
+    graph = graph.with_room(int(graph.num_edges.max()))  # the form in which plans are made
+    assert all(np.isfinite(values).all() for values in jax.tree.leaves(graph))
     inputs = on_one_device(
         PlanInput(graph, jax.device_get(problem_of(batch.costs)), np.arange(len(batch), dtype=np.int32))
     )
