@@ -372,6 +372,19 @@ def test_damage_inside_a_journal_is_an_error(stopped):
         Journal.open(stopped, SUBJECT)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("cost", -1.0), ("label", -1.0), ("seconds", -1.0), ("model_seconds", 1e308)]
+)
+def test_numbers_that_no_answer_has_are_refused(stopped, column, value):
+    """A cost below 0, a time below 0 or of an age; another line follows, so that no crash can have torn it."""
+    header, entry, *_ = stopped.read_text().splitlines()
+    answers = json.loads(entry)
+    answers[column][0] = value
+    stopped.write_text("\n".join([header, json.dumps(answers), entry]) + "\n")
+    with pytest.raises(ValueError, match=rf"line 2: Expected an entry, got: .*{column}.* Delete the file"):
+        Journal.open(stopped, SUBJECT)
+
+
 def test_full_disk_leaves_the_journal_as_it_was(stopped, two_shards, monkeypatch):
     """The shard that could not be kept is no part of it, and no torn line is left."""
     before = stopped.read_bytes()
