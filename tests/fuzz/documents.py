@@ -26,8 +26,8 @@ def override_of(document: Any) -> bytes:
     return f"{document.get('key')}={_inline(document.get('value'))}".encode(errors="surrogatepass")
 
 
-def _key(key: str) -> str:
-    return key if key.isidentifier() else json.dumps(key)
+def _key(key: object) -> str:
+    return key if isinstance(key, str) and key.isidentifier() else json.dumps(str(key))
 
 
 def _inline(value: Any) -> str:

@@ -190,7 +190,7 @@ def test_bad_settings_are_named(values, message):
         ExperimentConfig.from_dict(values)
 
 
-LEARNING = {"policy gradient": GRLOConfig(imitation_weight=0.0, num_actions=16), "all": GRLOConfig()}
+LEARNING = {"policy gradient": GRLOConfig(imitation_weight=0.0, num_actions=16), "all": GRLOConfig(num_actions=16)}
 
 
 @pytest.mark.slow
