@@ -66,6 +66,9 @@ class TrainingConfig:
     """Decay of the moving average of the parameters, with which plans are made."""
     seed: int = 0
     """Seed of parameters, batches and noise."""
+    start_from: str | None = None
+    """Network whose parameters and normalisation training begins with: "default", a file of `laegd pack` or a run
+    folder. None: parameters drawn at random."""
     log_every: int = 50
     """Steps between two lines of metrics."""
     validate_every: int = 1000

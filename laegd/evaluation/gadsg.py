@@ -28,9 +28,8 @@ from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.exact import lower_bound
-from laegd.training.cluster import share
 from laegd.training.meta import Loaded
-from laegd.training.model_file import DEFAULT, read_network
+from laegd.training.model_file import DEFAULT, read_together
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
 
@@ -245,7 +244,7 @@ def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> 
         which: "best" (by validation) or "last" checkpoint of a folder.
         settings: Fields of `PlanConfig`, such as num_samples=32; sampler and decoding are the run's unless given.
     """
-    loaded = Loaded.from_bytes(share(lambda: read_network(run, which).to_bytes()))
+    loaded = read_together(run, which)
     defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
     plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
     return GADSG(loaded, plan_config, loaded.config.method)

@@ -14,9 +14,11 @@ from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Recipe, generate
 from laegd.graphs.encode import MOMENTS, Normalisation, edges_per_graph, encode, moments
 from laegd.graphs.processes import num_cores
+from laegd.scenario.scenario import require
 from laegd.training.batches import TrainingSet, make_batch
 from laegd.training.cluster import Cluster, gather, held_signals, num_processes, part, rank, share, together, watched
-from laegd.training.meta import make_meta
+from laegd.training.meta import Loaded, make_meta
+from laegd.training.model_file import read_together
 from laegd.training.parallel import check_batch_size, check_devices, join, pad_batch, replicate, split
 from laegd.training.run_folder import RunFolder
 from laegd.training.step import PlanInput, TrainState, create_state, make_planner, make_train_step
@@ -142,7 +144,8 @@ def train(
         stuck_after_s: Where a step of several processes takes longer, this one ends with a message.
 
     Raises:
-        ValueError: Bad settings, another run's folder, another job in it, damaged data, no room.
+        ValueError: Bad settings, no such network to start from, another run's folder, another job in it, damaged data,
+            no room.
         FloatingPointError: The loss is not finite; names the steps and the last good checkpoint.
     """
     check_devices()
@@ -152,7 +155,9 @@ def train(
         datasets = [ensure_data(recipe, root, report) for recipe in config.data.train]
         validation = [ensure_data(recipe, root, report) for recipe in config.data.validation]
         with watched(stuck_after_s) as beat:
-            normalisation = folder.normalisation or fit_normalisation(datasets)
+            origin = _network_to_start_from(config) if folder.last_step is None else None
+            known = origin.normalisation if origin else folder.normalisation
+            normalisation = known or fit_normalisation(datasets)
             size = config.training.batch_size
             sets = together(lambda: [TrainingSet.read(dataset, size, normalisation) for dataset in datasets])
             if config.learner == "diffusion":
@@ -160,9 +165,23 @@ def train(
             beat()
             validate = together(lambda: make_validation(config, validation, normalisation))
             meta = make_meta(config, normalisation, {d.folder.name: d.digest for d in (*datasets, *validation)})
-            state = folder.restore(create_state(config, jax.tree.map(lambda x: x[:1], sets[0].encoded.graph)))
+            state = create_state(config, jax.tree.map(lambda x: x[:1], sets[0].encoded.graph))
+            if origin is not None:
+                state = state.replace(params=origin.params, ema_params=origin.params)
+            state = folder.restore(state)
             with held_signals() as caught:
                 return _run(_Loop(config, folder, sets, validate, meta, report, beat, caught), replicate(state))
+
+
+def _network_to_start_from(config: ExperimentConfig) -> Loaded | None:
+    """Reads the network that a new run begins with."""
+    source = config.training.start_from
+    if source is None:
+        return None
+    loaded = read_together(source)
+    ours, theirs = (one.method + f" with {one.model}" for one in (config, loaded.config))
+    require(ours == theirs, "training.start_from", f"a network of {ours}", theirs, "Give both the same [model].")
+    return loaded
 
 
 class _Loop(NamedTuple):

@@ -20,6 +20,7 @@ from laegd.graphs.encode import Normalisation
 from laegd.graphs.shard_file import array_in, text_in
 from laegd.scenario.files import write_atomically
 from laegd.scenario.scenario import in_short, require
+from laegd.training.cluster import share
 from laegd.training.meta import RUN_FORMAT, Loaded, check_meta, params_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def read_network(run: Path | str, which: str = "best") -> Loaded:
     if Path(run).is_file():
         return read_model(Path(run))
     return _checkpoints(Path(run)).load(which)
+
+
+def read_together(run: Path | str, which: str = "best") -> Loaded:
+    """`read_network` on rank 0, whose network all processes get."""
+    return Loaded.from_bytes(share(lambda: read_network(run, which).to_bytes()))
 
 
 def _checkpoints(run: Path) -> "Checkpoints":

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 NUMBERS = (
@@ -104,13 +105,13 @@ def edited(document: Any, edits: Sequence[tuple[tuple, str, Any]]) -> Any:
 
 def _edit(parent: Any, key: Any, how: str, value: Any) -> None:
     if how == "set":
-        parent[key] = value
+        parent[key] = deepcopy(value)  # later edits reach into it
     elif how == "remove":
         del parent[key]
     elif how == "rename" and isinstance(parent, dict):
         parent[str(value)[:50]] = parent.pop(key)
     elif how == "double" and isinstance(parent, list):
-        parent.insert(key, parent[key])
+        parent.insert(key, deepcopy(parent[key]))
 
 
 def dumped(document: Any) -> bytes:

@@ -34,6 +34,7 @@ VALUES = st.one_of(
     st.floats(1e-40, 1e30),
     st.recursive(st.none() | st.booleans() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=3)),
 )
+SEEDED = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 EDITS = st.sampled_from(("set", "set", "set", "remove", "rename", "double"))
 
 
@@ -70,7 +71,9 @@ def feed_wild_documents(kind, folder, count):
     outcomes, whole = Outcomes(), kind.documents(folder)
     places = [list(paths(document)) for document in whole]
 
-    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     @given(st.data())
     def feed(data):
         which = data.draw(st.integers(0, len(whole) - 1))

@@ -1,7 +1,9 @@
 """Several processes as one job: they train and compare like one, end together, and notice who is stuck or lost."""
 
+import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -156,6 +158,55 @@ def test_two_processes_compare_like_one(run, tmp_path, sweep):
         tables.append([line.rsplit(",", 2 if sweep else 1)[0] for line in out.with_suffix(".csv").open()])
     assert tables[0] == tables[1] and len(tables[0]) == 1 + 3 * 900
     assert not list(tmp_path.glob("*.partial*"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A data set of eight shards."""
+    folder = tmp_path_factory.mktemp("many") / "data"
+    arguments = ("--scale", "gs2_gu4_au2", "--count", 2000, "--labels", "mcmf", "--seed", 5, "--out", folder)
+    end(begin("generate", *arguments, processes=1))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [False, True], ids=["evaluate", "sweep"])
+def test_signal_to_one_ends_a_comparison_on_all(run, many, tmp_path, sweep):
+    """SIGTERM to rank 1: both answer it between the same shards, code 75; what was solved stands in the end."""
+    sources = ("--checkpoints", run) if sweep else ("--checkpoint", run)
+    methods = "mcmf,re" if sweep else "gadsg,mcmf,re"
+    out, kept = tmp_path / "r.json", tmp_path / "r.partial.jsonl"
+    command = ("sweep" if sweep else "evaluate", *sources, "--data", many, "--methods", methods, "--out", out)
+    processes = begin(*command)
+    wait_for(lambda: kept.exists() and kept.read_bytes().count(b"\n") >= 3, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    (code, _, err), (other_code, other_out, other_err) = end(processes)
+    assert (code, other_code, other_out) == (75, 75, "")
+    assert err.count("\n") == 1 and other_err.count("\n") <= 1 and "Traceback" not in err + other_err
+    lines = kept.read_text().splitlines()
+    assert 3 <= len(lines) < 1 + 3 * 8 and len(lines) % 2 == 1
+    assert [code for code, _, _ in end(begin(*command))] == [0, 0]
+    with out.with_suffix(".csv").open() as table:
+        seconds = [row["seconds"] for row in csv.DictReader(table)]
+    first = json.loads(lines[1])["seconds"]
+    assert len(seconds) == 3 * 2000 and {f"{value:.6g}" for value in first} <= {*seconds}
+
+
+@pytest.mark.slow
+def test_damaged_shard_ends_all_processes(run, many, tmp_path):
+    """Rank 1 meets it and says so in one line; rank 0, which reads others, ends with it, not by the watchdog."""
+    data = tmp_path / "data"
+    shutil.copytree(many, data)
+    content = bytearray((data / "shard-00001.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (data / "shard-00001.npz").write_bytes(content)
+    began = time.monotonic()
+    command = ("evaluate", "--checkpoint", run, "--data", data, "--methods", "mcmf,re", "--out", tmp_path / "r.json")
+    (code, _, err), (other_code, _, other_err) = end(begin(*command, "--stuck-after-s", 300))
+    assert (code, other_code) == (2, 2) and time.monotonic() - began < 200
+    assert err + other_err == "".join(line for line in (err + other_err).splitlines(True) if "shard-00001" in line)
+    assert (err + other_err).count("\n") == 1
+    assert not (tmp_path / "r.json").exists()
 
 
 BAD = [

@@ -16,9 +16,11 @@ import laegd.training.batches as batches
 import laegd.training.loop as loop
 import laegd.training.step as step_module
 from laegd.diffusion.ddim import SamplerConfig
+from laegd.graphs.dataset import Recipe
 from laegd.training.batches import batch_indices
 from laegd.training.checkpoint import Checkpoints
 from laegd.training.loop import train
+from laegd.training.model_file import pack, read_network
 from laegd.training.parallel import check_batch_size
 
 
@@ -61,6 +63,37 @@ def test_lines_after_the_last_checkpoint_are_written_anew(tiny, tmp_path, data_r
     path.write_text(before + '{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
     train(tiny(), tmp_path, data_root)
     assert path.read_text() == before
+
+
+def test_training_begins_with_the_network_that_is_named(tiny, tmp_path, data_root):
+    """At a vanishing learning rate it stays that network, with its normalisation; going on does not need the file."""
+    train(tiny(), tmp_path / "first", data_root)
+    origin = read_network(tmp_path / "first")
+    pack(tmp_path / "first", tmp_path / "first.npz")
+    idle = {"learning_rate": 1e-12, "weight_decay": 0.0}
+    config = tiny(start_from=str(tmp_path / "first.npz"), **idle)
+    other_data = replace(config.data, train=(Recipe("gs3_gu5_au3", 40, seed=7, labels="mcmf"),))
+    config = replace(config, data=other_data)
+
+    def interrupt(progress):
+        if progress.stage == "train" and progress.done == 2:
+            (tmp_path / "first.npz").unlink()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert train(config, tmp_path / "second", data_root, interrupt).interrupted
+    assert train(config, tmp_path / "second", data_root).step == 6
+    later = read_network(tmp_path / "second", "last")
+    assert later.normalisation == origin.normalisation
+    assert_equal(later.params, origin.params, rtol=1e-6, atol=1e-9)
+
+
+def test_network_to_start_from_must_fit(tiny, tmp_path, data_root):
+    """Another architecture, or none at all: named, and nothing is trained."""
+    with pytest.raises(ValueError, match=r"training.start_from: Expected a network of gadsg .*Give both the same"):
+        train(tiny(start_from="default"), tmp_path / "run", data_root)
+    with pytest.raises(ValueError, match=r"nothing\.npz: Expected"):
+        train(tiny(start_from=str(tmp_path / "nothing.npz")), tmp_path / "run", data_root)
+    assert Checkpoints(tmp_path / "run").last_step() is None
 
 
 RUN = """
