@@ -1,12 +1,17 @@
-"""Sampler and proof together: the network's plan is the proof's upper bound.
+"""Proof and sampler together: where the relaxation leaves a gap, the network's plan is the proof's upper bound.
 
-A good plan from the start rules out columns by their reduced costs before any integer program is made, and stands as
-the answer, with its certified gap, where the time is over first. So the plan is never worse than the sampler's, and
-without a time limit it is the optimum.
+A good plan rules out columns by their reduced costs before any integer program is made, and stands as the answer, with
+its certified gap, where the time is over first. The network is asked only where the relaxation alone proves nothing,
+and then changes nothing but the incumbent: so a plan is the optimum without a time limit, and within one it is worse
+neither than the network's nor, but for chance in the clock, than what the exact solver finds alone.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Int
 
 from laegd.evaluation.gadsg import GADSG
 from laegd.problem.instance import Instance, Plan
@@ -24,10 +29,24 @@ class Certified:
 
     def solve(self, instances: Sequence[Instance]) -> list[Plan]:
         """Returns the plan of each instance; an infeasible one names users that cannot be served together."""
-        proposed = self.network.with_settings(certify=False).solve(instances)
-        plans = []
-        for instance, hint in zip(instances, proposed, strict=True):
-            plan = self.exact.solve_one(instance, hint)
-            sampled = {"model_seconds": hint.model_seconds, "decode_seconds": hint.decode_seconds}
-            plans.append(replace(plan, method=self.name, seconds=hint.seconds + plan.seconds, **sampled))
-        return plans
+        return [self.solve_one(instance) for instance in instances]
+
+    def solve_one(self, instance: Instance) -> Plan:
+        """Solves one instance; the plan's model and decoding time are 0 where the network was not asked."""
+        asked: list[Plan] = []
+        waited = 0.0  # for the network, which on a first call of a shape is compiled
+
+        def propose() -> Int[np.ndarray, "user"] | None:
+            nonlocal waited
+            begin = time.perf_counter()
+            if not asked:
+                asked.extend(self.network.with_settings(certify=False).solve([instance]))
+            waited += time.perf_counter() - begin
+            return asked[0].server if asked[0].feasible else None
+
+        plan = replace(self.exact.solve_one(instance, propose), method=self.name)
+        if not asked:
+            return plan
+        sampled = asked[0]
+        times = {"model_seconds": sampled.model_seconds, "decode_seconds": sampled.decode_seconds}
+        return replace(plan, seconds=plan.seconds - waited + sampled.seconds, **times)

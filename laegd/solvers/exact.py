@@ -8,7 +8,7 @@ all columns by their reduced costs, and a small integer program over the rest en
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from laegd.problem.instance import LOCAL, Costs, Instance, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.columns import Columns, list_columns, offload_edges, rank_within
+from laegd.solvers.local_search import improve
 from laegd.solvers.pricing import search_columns
 from laegd.solvers.reduction import cheapest_of, cheapest_runs, reduce_costs
 from laegd.solvers.rounding import assignment, columns_of, round_columns
@@ -42,6 +43,9 @@ _DIVE_ROUNDS = 3  # searches for new columns after each fixing
 _MANY_COLUMNS = 5_000  # above, the integer program is slow enough for a dive to pay
 _CLOSE_GAP = 1e-4  # relative; an integer program that can prove nothing does not improve on a dive this close
 _HEURISTIC_COLUMNS, _HEURISTIC_NODES = 2_500, 500  # of an integer program that can prove nothing
+
+Hint = Callable[[], Int[np.ndarray, "user"] | None]
+"""Returns the server of each user in a plan of any origin, or None."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,14 @@ class ExactSolver:
         """Returns the plan of each instance; an infeasible one names users that cannot be served together."""
         return [self.solve_one(instance) for instance in instances]
 
-    def solve_one(self, instance: Instance, hint: Plan | None = None) -> Plan:
-        """Solves one instance; a feasible `hint`, a plan of any origin, shortens the proof."""
+    def solve_one(self, instance: Instance, hint: Hint | None = None) -> Plan:
+        """Solves one instance.
+
+        Args:
+            instance: What to plan.
+            hint: Asked for a plan where the relaxation does not end the search; a good one shortens the proof. The
+                limit is that of the search, beside the time that the hint takes.
+        """
         begin = time.perf_counter()
         deadline = begin + (np.inf if self.time_limit_s is None else self.time_limit_s)
         costs = instance.costs
@@ -73,10 +83,10 @@ class ExactSolver:
         if packed is None:
             unserved = tuple(instance.user_ids[u] for u in conflict(costs))
             return infeasible_plan(instance, self.name, unserved, time.perf_counter() - begin)
-        start, known_cost = cheapest_of(costs, [packed] if hint is None or not hint.feasible else [packed, hint.server])
+        start, known_cost = cheapest_of(costs, [packed])
         while True:
             reduced, unit = reduce_costs(costs, known_cost)
-            server, lower_bound = _Search(reduced, start, deadline, self.max_columns).run()
+            server, lower_bound = _Search(reduced, start, deadline, self.max_columns, hint).run()
             coarse, (start, known_cost) = known_cost, cheapest_of(costs, [start, server])
             if not known_cost < _COARSE * coarse:
                 return make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound * unit)
@@ -109,8 +119,10 @@ class _Root(NamedTuple):
 class _Search:
     """The search on one instance: incumbent and bound only ever improve."""
 
-    def __init__(self, costs: Costs, start: np.ndarray, deadline: float, max_columns: int) -> None:
-        self.costs, self.deadline, self.max_columns = costs, deadline, max_columns
+    def __init__(
+        self, costs: Costs, start: np.ndarray, deadline: float, max_columns: int, hint: Hint | None = None
+    ) -> None:
+        self.costs, self.deadline, self.max_columns, self.hint = costs, deadline, max_columns, hint
         now = time.perf_counter()
         self.root_deadline, self.dive_deadline = (now + part * (deadline - now) for part in (_ROOT_TIME, _DIVE_TIME))
         self.num_users, self.num_servers = costs.covered.shape
@@ -138,10 +150,28 @@ class _Search:
         """Returns the best assignment and a lower bound."""
         root = self.relax()
         self.offer(round_columns(self.costs, self.edges, root.columns, root.value))
+        if not self.proved(root.bound):
+            self.ask()
+            self.descend(self.dive_deadline)
         if (self.searched.any() or len(self.pool) > _MANY_COLUMNS) and not self.proved(root.bound):
             self.dive(root.columns)
+            self.descend(self.deadline)
         bound = root.bound if self.proved(root.bound) else self.close(root)
         return self.best, self.best_cost if self.proved(bound) else min(bound, self.best_cost)
+
+    def ask(self) -> None:
+        """Offers the plan of the hint, whose time does not count."""
+        begin = time.perf_counter()
+        server = self.hint() if self.hint is not None else None
+        if server is not None:
+            self.offer(server)
+        self.dive_deadline += time.perf_counter() - begin
+        self.deadline += time.perf_counter() - begin
+
+    def descend(self, deadline: float) -> None:
+        """Improves the incumbent by local search where sets are many: integer programs are slow there."""
+        if self.searched.any():
+            self.offer(improve(self.costs, self.best, deadline))
 
     def proved(self, bound: float) -> bool:
         """Tells whether the incumbent is optimal."""

@@ -13,25 +13,27 @@ from laegd.solvers.exact import ExactSolver
 
 @pytest.fixture(scope="module")
 def instances():
-    batch, _ = draw_feasible(ScenarioConfig(), Scale.parse("gs3_gu7_au5"), 8, np.random.default_rng(3))
+    batch, _ = draw_feasible(ScenarioConfig(), Scale.parse("gs6_gu14_au10"), 24, np.random.default_rng(3))
     return InstanceBatch.from_scenarios(batch)
 
 
 def test_without_a_limit_it_is_the_optimum(instances):
-    """The cost is the exact solver's, the gap is closed, and the time of the sampler is counted."""
+    """The cost is the exact solver's and the gap is closed; the sampler's time counts where it was asked, rarely."""
     plans = Certified(load(certify=False)).solve(instances)
     for plan, optimum in zip(plans, ExactSolver().solve(instances), strict=True):
         assert plan.method == "certified"
         assert plan.cost == pytest.approx(optimum.cost, rel=1e-9)
         assert plan.gap is not None and plan.gap <= 1e-9
-        assert plan.seconds > plan.model_seconds > 0
+        assert plan.seconds > plan.model_seconds >= 0
+    assert 0 < sum(plan.model_seconds > 0 for plan in plans) < len(plans)
 
 
 def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
     """A limit too short for any proof leaves the sampler's plan, with a bound below the optimum."""
     network = load(certify=False)
     short = Certified(network, ExactSolver(time_limit_s=1e-6)).solve(instances)
-    for plan, sampled, optimum in zip(short, network.solve(instances), ExactSolver().solve(instances), strict=True):
+    sampled_plans = [network.solve([instance])[0] for instance in instances]
+    for plan, sampled, optimum in zip(short, sampled_plans, ExactSolver().solve(instances), strict=True):
         assert plan.feasible and plan.cost <= sampled.cost * (1 + 1e-12)
         assert plan.lower_bound is not None and plan.lower_bound <= optimum.cost * (1 + 1e-9)
 

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -154,14 +156,34 @@ def test_an_infeasible_instance_names_users_that_conflict():
 
 
 def test_a_hint_does_not_change_the_optimum():
-    """Neither the optimum itself as a hint, nor a poor plan, nor an infeasible one."""
-    solver, rng = ExactSolver(), np.random.default_rng(1)
-    for instance in batch_of("gs3_gu7_au5", 5, 2):
+    """Neither the optimum itself as a hint, nor a poor plan, nor none; it is asked for only without a proof."""
+    solver, rng, asked = ExactSolver(max_columns=500), np.random.default_rng(1), []
+
+    def hint(server):
+        asked.append(server)
+        return server
+
+    for instance in batch_of("gs6_gu14_au10", 12, 2):
         plan = solver.solve_one(instance)
-        for hint in (plan, random_plan(instance, rng), replace(plan, feasible=False)):
-            hinted = solver.solve_one(instance, hint)
+        for server in (plan.server, random_plan(instance, rng).server, None):
+            hinted = solver.solve_one(instance, partial(hint, server))
             assert hinted.cost == pytest.approx(plan.cost, rel=1e-12)
             assert hinted.lower_bound == hinted.cost
+    assert 0 < len(asked) < 3 * 12
+
+
+def test_within_a_limit_a_hint_is_the_least_that_comes_out():
+    """An optimum as the hint of a search without time is what it answers; a slow hint leaves the search its time."""
+
+    def slow():
+        time.sleep(0.5)
+
+    for instance in batch_of("gs6_gu14_au10", 3, 2):
+        plan = ExactSolver().solve_one(instance)
+        hurried = ExactSolver(time_limit_s=1e-6).solve_one(instance, partial(np.copy, plan.server))
+        assert hurried.cost == pytest.approx(plan.cost)
+        patient = ExactSolver(time_limit_s=0.4, max_columns=500).solve_one(instance, slow)
+        assert patient.cost == pytest.approx(plan.cost, rel=1e-3)
 
 
 def test_searching_for_columns_instead_of_listing_them_gives_the_same_optimum():
