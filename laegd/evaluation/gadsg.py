@@ -2,7 +2,8 @@
 
 The network is a denoiser of any form, or GRLO's actor: they differ in the two programs that make plans of instances.
 Samples, decoding and local search run batched on all devices in float32; the chosen assignments are priced and
-checked on the host in float64. Where no sample of an instance decodes to a feasible plan, a complete search places
+checked on the host in float64. Instances so large that a device would spend its time on changes far from the last one
+are searched locally on the host. Where no sample of an instance decodes to a feasible plan, a complete search places
 the users that must offload, or proves that no plan exists.
 """
 
@@ -28,6 +29,7 @@ from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.exact import lower_bound
+from laegd.solvers.local_search import improve
 from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
 from laegd.training.parallel import join, pad_batch, split
@@ -36,6 +38,7 @@ from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, m
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
 MAX_SAMPLES = 100_000
+LARGEST_POLISH = 2**22  # users x users x servers of an instance; local search of larger ones runs on the host
 EDGES_PER_BATCH = 2**16  # samples x users x servers at a time on one device: tens of megabytes of hidden state
 
 
@@ -114,7 +117,7 @@ class GADSG:
 
     def _compile(self, batch: InstanceBatch, program: "_Shapes") -> None:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
-        key = (*self._programs(), program)
+        key = (*self._programs(program), program)
         if key not in _COMPILED and 0 not in batch.costs.covered.shape:
             self._decode(batch, np.zeros(len(batch), dtype=np.int32), program)
             _COMPILED.add(key)
@@ -160,26 +163,29 @@ class GADSG:
         if self.loaded is not None and self.loaded.config.learner == "diffusion":
             inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
         inputs = split(inputs, num_devices)
-        draw, decode = self._programs()
+        draw, decode = self._programs(program)
         seed = np.uint32(settings.seed)
         start = time.perf_counter()
         belief = jax.block_until_ready(draw(seed if self.loaded is None else (self.loaded.params, seed), inputs))
         drawn = time.perf_counter()
         best = join(decode(None, (belief, inputs.problem)))
-        decoded = time.perf_counter()
         count = len(batch)
-        server = best.server[:count].astype(np.int64)
+        server, feasible = best.server[:count].astype(np.int64), best.feasible[:count]
+        for i in np.flatnonzero(feasible) if program.large else ():
+            server[i] = improve(batch[int(i)].costs, server[i], max_changes=settings.decode.polish_rounds)
+        decoded = time.perf_counter()
         if settings.decode.allocation == "optimal":
             share = optimal_shares(batch.costs, server)
         else:
             share = exact_shares(batch.costs, server, best.share[:count].astype(np.float64))
-        feasible = best.feasible[:count]
         mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
         return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
 
-    def _programs(self) -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
+    def _programs(self, program: "_Shapes") -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
         """Returns the sampler and the decoder; the same settings give the same, compiled, functions."""
         settings = self.settings
+        if program.large:
+            settings = replace(settings, decode=replace(settings.decode, polish_rounds=0))
         if self.loaded is None:
             return make_random_sampler(settings.num_samples), make_decoder(settings.decode)
         return make_planner(self.loaded.config, settings.sampler, settings.decode, settings.num_samples)
@@ -202,6 +208,11 @@ class _Shapes(NamedTuple):
     """Users and servers."""
     num_edges: int
     """Edges per instance, the mean of any part of a batch that is computed apart at most."""
+
+    @property
+    def large(self) -> bool:
+        """Tells whether local search runs on the host."""
+        return self.pairs[0] ** 2 * self.pairs[1] > LARGEST_POLISH
 
 
 def _edges_at_most(batch: InstanceBatch, size: int) -> int:

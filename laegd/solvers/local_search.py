@@ -6,6 +6,7 @@ place costs with one user less, one more, or one exchanged for another.
 
 import time
 from contextlib import suppress
+from itertools import count
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,13 +21,16 @@ _NOBODY = -1
 _MEMBERS_AT_ONCE = 2**18  # over the sets that are priced together: some tens of megabytes
 
 
-def improve(costs: Costs, server: Int[np.ndarray, "user"], deadline: float = np.inf) -> Int[np.ndarray, "user"]:
+def improve(
+    costs: Costs, server: Int[np.ndarray, "user"], deadline: float = np.inf, max_changes: int | None = None
+) -> Int[np.ndarray, "user"]:
     """Applies the best move or swap of users until none lowers the cost, or time is over.
 
     Args:
         costs: of one instance, without a leading axis.
         server: index of each user's server, or LOCAL; a feasible assignment.
         deadline: on the clock of `time.perf_counter`.
+        max_changes: that are made; None: all that help.
     """
     if not len(server):
         return server
@@ -34,8 +38,9 @@ def improve(costs: Costs, server: Int[np.ndarray, "user"], deadline: float = np.
     least = _LEAST_GAIN * float(plan_cost(costs, server, optimal_shares(costs, server)))
     with suppress(_TimeOver):
         prices = _Prices(costs, server, deadline)
-        while prices.make_best_change(least):
-            pass
+        for _ in count() if max_changes is None else range(max_changes):
+            if not prices.make_best_change(least):
+                break
     return server
 
 

@@ -128,13 +128,19 @@ def test_more_samples_never_cost_more(solver, instances):
     assert (many <= eight * (1 + 1e-6)).all() and (many < eight).any()
 
 
-def test_polish_never_costs_more(solver, instances):
-    """Local search only takes moves that pay."""
+@pytest.mark.parametrize("largest", [2**22, 0], ids=["device", "host"])
+def test_polish_never_costs_more(solver, instances, monkeypatch, largest):
+    """Local search only takes changes that pay, one per round, wherever it runs."""
+    monkeypatch.setattr("laegd.evaluation.gadsg.LARGEST_POLISH", largest)
     polished = solver.with_settings(decode=replace(solver.settings.decode, polish_rounds=5), certify=False)
-    plain = solver.with_settings(certify=False)
+    plain, cheaper = solver.with_settings(certify=False), []
     for one, before, after in zip(instances, plain.solve(instances), polished.solve(instances), strict=True):
         assert violations(one, after) == []
         assert after.cost <= before.cost * (1 + 1e-6)
+        changed = int((after.server != before.server).sum())
+        cheaper.append(after.cost < before.cost * (1 - 1e-6))
+        assert (changed > 0) == cheaper[-1] and changed <= 2 * 5
+    assert any(cheaper)
 
 
 def test_shares_of_the_network_are_feasible_and_closed_form_ones_are_cheaper(solver, instances):
