@@ -6,7 +6,9 @@ meets both sides; medians are given.
 
 import argparse
 import datetime
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from denoiser import FORMS, keep_freed_memory, matmul_peak, measure
 SEED = 94  # of test instances; no training or validation set has it
 SCALE = "gs9_gu20_au13"
 POLISH = 20  # rounds
+CERTIFIED = {"gs9_gu20_au13": 200, "gs12_gu28_au18": 100, "gs20_gu45_au30": 40}  # instances
 GROWTH = ("gs2_gu4_au2", "gs3_gu7_au5", "gs6_gu14_au10", "gs12_gu28_au18", "gs20_gu45_au30", "gs50_gu112_au75")
 
 
@@ -144,30 +147,87 @@ def start(rounds: int = 5) -> None:
     table(["command", "nothing compiled", "compiled before"], rows)
 
 
-def growth(count: int = 16) -> None:
-    """Time by scale, with the exponent in the number of users."""
+def certified() -> None:
+    """The exact solver alone and asking the network, one by one, in turns."""
+    import laegd
+    from laegd.evaluation.certified import Certified
+    from laegd.graphs.dataset import draw_feasible
+    from laegd.problem.instance import InstanceBatch
+    from laegd.scenario.generator import Scale, ScenarioConfig
+
+    rows = []
+    for scale, count in CERTIFIED.items():
+        scenarios, _ = draw_feasible(ScenarioConfig(), Scale.parse(scale), count, np.random.default_rng(SEED))
+        instances = InstanceBatch.from_scenarios(scenarios)
+        exact = laegd.ExactSolver(time_limit_s=20.0)
+        solvers = {"exact": exact, "certified": Certified(laegd.load(certify=False), exact)}
+        for instance in instances:  # compile
+            solvers["certified"].network.solve([instance])
+        spent, plans = ({name: [] for name in solvers} for _ in range(2))
+        for instance in instances:
+            for name, solver in solvers.items():
+                start = time.perf_counter()
+                plans[name] += solver.solve([instance])
+                spent[name].append(1e3 * (time.perf_counter() - start))
+        medians, means = ([float(reduce(spent[name])) for name in solvers] for reduce in (np.median, np.mean))
+        asked = sum(plan.model_seconds > 0 for plan in plans["certified"])
+        worse = sum(
+            ours.cost > theirs.cost * (1 + 1e-9)
+            for ours, theirs in zip(plans["certified"], plans["exact"], strict=True)
+        )
+        ratios = (medians[0] / medians[1], means[0] / means[1])
+        rows.append((scale, count, *medians, *means, *ratios, f"{asked} of {count}", worse))
+    print("Proof alone and with the network, one by one, at most 20 s each:\n")
+    header = ["scale", "instances", "exact: median ms", "certified: median ms", "exact: mean ms", "certified: mean ms"]
+    table([*header, "exact / certified, medians", "means", "network asked", "certified plans dearer"], rows)
+
+
+def stage(name: str, scale: str, count: int) -> tuple[float, float]:
+    """Does one stage of the work in a process of its own; returns ms per instance and MiB at the highest."""
     import laegd
 
-    network = laegd.load(certify=False)
-    users, spent = [], []
-    for scale in GROWTH:
-        instances = instances_of(scale, count)
-        network.solve(instances)  # compile
-        sampling = min(seconds(network.solve, instances) for _ in range(3)) / count
+    keep_freed_memory()
+    instances = instances_of(scale, count)
+    if name == "labels":
         exact = laegd.ExactSolver(time_limit_s=20.0)
-        proof = float(np.median([seconds(exact.solve_one, one) for one in instances]))
-        _, both = measure(scale, 16, "list", hidden=64, layers=5, repeats=5)
-        users.append(instances[0].num_users)
-        spent.append((1e3 * sampling, 1e3 * proof, 1e3 * both.wall_s / 16))
-    exponents = [float(np.polyfit(np.log(users), np.log(column), 1)[0]) for column in zip(*spent, strict=True)]
+        spent = float(np.median([seconds(exact.solve_one, one) for one in instances]))
+    elif name == "sampling":
+        network = laegd.load(certify=False)
+        network.solve(instances)  # compile
+        spent = min(seconds(network.solve, instances) for _ in range(3)) / count
+    else:
+        _, both = measure(scale, count, "list", hidden=64, layers=5, repeats=5)
+        spent = both.wall_s / count
+    return 1e3 * spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def growth(count: int = 16) -> None:
+    """Time and memory by scale, with the exponent of time in the number of users."""
+    stages, columns, peaks = ("labels", "training", "sampling"), [], []
+    context = multiprocessing.get_context("spawn")
+    for name in stages:
+        for scale in GROWTH:
+            with context.Pool(1) as pool:
+                spent, peak = pool.apply(stage, (name, scale, count))
+            columns.append(spent)
+            peaks.append(peak)
+    spent, peaks = (np.reshape(values, (len(stages), len(GROWTH))) for values in (columns, peaks))
+    users = [len(scenarios_of(scale, 1).scenario(0).users) for scale in GROWTH]
+    exponents = [f"{np.polyfit(np.log(users), np.log(row), 1)[0]:.2f}" for row in spent]
     print(
-        "Growth, ms per instance (sampling: N = 8, 5 steps; labels: median; training: one step of the shipped size):\n"
+        f"Growth: {count} instances; labels one by one, their median; one training step of the shipped size; sampling "
+        "with N = 8, 5 steps. Memory is the process's highest.\n"
     )
-    rows = [(scale, number, *times) for scale, number, times in zip(GROWTH, users, spent, strict=True)]
-    table(["scale", "users", "sampling", "labels", "training"], [*rows, ("exponent in the users", "", *exponents)])
+    rows = []
+    for i, scale in enumerate(GROWTH):
+        cells = ((float(ms), round(mib)) for ms, mib in zip(spent[:, i], peaks[:, i], strict=True))
+        rows.append((scale, users[i], *(cell for pair in cells for cell in pair)))
+    header = [f"{name}: {unit}" for name in stages for unit in ("ms", "MiB")]
+    last = [text for exponent in exponents for text in (exponent, "")]
+    table(["scale", "users", *header], [*rows, ("exponent in the users", "", *last)])
 
 
-PARTS = {"plan": plan, "train": train, "labels": labels, "start": start, "growth": growth}
+PARTS = {"plan": plan, "certified": certified, "train": train, "labels": labels, "start": start, "growth": growth}
 
 
 def main() -> None:

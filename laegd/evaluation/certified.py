@@ -1,9 +1,9 @@
-"""Proof and sampler together: where the relaxation leaves a gap, the network's plan is the proof's upper bound.
+"""Proof and sampler together: where the proof takes longer than a moment, the network's plan is its upper bound.
 
 A good plan rules out columns by their reduced costs before any integer program is made, and stands as the answer, with
-its certified gap, where the time is over first. The network is asked only where the relaxation alone proves nothing,
-and then changes nothing but the incumbent: so a plan is the optimum without a time limit, and within one it is worse
-neither than the network's nor, but for chance in the clock, than what the exact solver finds alone.
+its certified gap, where the time is over first. The network changes nothing but the incumbent: so a plan is the optimum
+without a time limit, and within one it is worse neither than the network's nor, but for chance in the clock, than what
+the exact solver finds alone.
 """
 
 import time

@@ -34,7 +34,8 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
         except BrokenProcessPool as error:
             raise ValueError(
                 "workers: Expected processes that end their work, got one that the system killed. "
-                "Where memory was short, use fewer --workers; finished shards are kept."
+                "Where memory was short, use fewer --workers; in a script of your own, call what makes data below "
+                'if __name__ == "__main__". Finished shards are kept.'
             ) from error
         finally:
             # Not waited for: an item can take minutes, and who stops us does not want it any more.

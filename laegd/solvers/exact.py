@@ -39,6 +39,7 @@ _FIRST_NODES = 60  # per server and set size, in the first searches of servers w
 _COLUMNS_A_SEARCH = 10  # per server
 _ROOT_TOLERANCE = 1e-5  # relative; where sets are searched, the last digits of the relaxation cost the most time
 _ROOT_TIME, _DIVE_TIME = 0.5, 0.8  # of a time limit, until the relaxation and the dive end; then integer programs
+_PATIENCE_S = 0.25  # of a search before it asks for a hint, or half of a time limit; nine searches in ten end sooner
 _DIVE_ROUNDS = 3  # searches for new columns after each fixing
 _MANY_COLUMNS = 5_000  # above, the integer program is slow enough for a dive to pay
 _CLOSE_GAP = 1e-4  # relative; an integer program that can prove nothing does not improve on a dive this close
@@ -73,8 +74,8 @@ class ExactSolver:
 
         Args:
             instance: What to plan.
-            hint: Asked for a plan where the relaxation does not end the search; a good one shortens the proof. The
-                limit is that of the search, beside the time that the hint takes.
+            hint: Asked for a plan where the search takes longer than a moment; a good one shortens the proof. The limit
+                is that of the search, beside the time that the hint takes.
         """
         begin = time.perf_counter()
         deadline = begin + (np.inf if self.time_limit_s is None else self.time_limit_s)
@@ -124,6 +125,7 @@ class _Search:
     ) -> None:
         self.costs, self.deadline, self.max_columns, self.hint = costs, deadline, max_columns, hint
         now = time.perf_counter()
+        self.ask_from = now + min(_PATIENCE_S, 0.5 * (deadline - now))
         self.root_deadline, self.dive_deadline = (now + part * (deadline - now) for part in (_ROOT_TIME, _DIVE_TIME))
         self.num_users, self.num_servers = costs.covered.shape
         self.base = float(costs.local_cost[costs.local_allowed].sum())
@@ -155,14 +157,19 @@ class _Search:
             self.descend(self.dive_deadline)
         if (self.searched.any() or len(self.pool) > _MANY_COLUMNS) and not self.proved(root.bound):
             self.dive(root.columns)
+            self.ask()
             self.descend(self.deadline)
         bound = root.bound if self.proved(root.bound) else self.close(root)
+        if not self.proved(bound):
+            self.ask(at_last=True)
         return self.best, self.best_cost if self.proved(bound) else min(bound, self.best_cost)
 
-    def ask(self) -> None:
-        """Offers the plan of the hint, whose time does not count."""
+    def ask(self, at_last: bool = False) -> None:
+        """Takes the hint, once, where the search has lasted long or ends without a proof; its time does not count."""
         begin = time.perf_counter()
-        server = self.hint() if self.hint is not None else None
+        if self.hint is None or (begin < self.ask_from and not at_last):
+            return
+        server, self.hint = self.hint(), None
         if server is not None:
             self.offer(server)
         self.dive_deadline += time.perf_counter() - begin
@@ -289,6 +296,7 @@ class _Search:
         """Improves the incumbent by integer programs over ever more columns; returns the best bound proved."""
         bound, gap = root.bound, min(self.best_cost - root.bound, _FIRST_GAP * abs(root.bound))
         while time.perf_counter() < self.deadline:
+            self.ask()
             columns, complete = self._within(root, gap)
             if not complete and gap <= _CLOSE_GAP * abs(root.bound):
                 break

@@ -155,8 +155,9 @@ def test_an_infeasible_instance_names_users_that_conflict():
         assert ExactSolver().solve_one(relieved).unserved != plan.unserved
 
 
-def test_a_hint_does_not_change_the_optimum():
+def test_a_hint_does_not_change_the_optimum(monkeypatch):
     """Neither the optimum itself as a hint, nor a poor plan, nor none; it is asked for only without a proof."""
+    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
     solver, rng, asked = ExactSolver(max_columns=500), np.random.default_rng(1), []
 
     def hint(server):
