@@ -14,7 +14,7 @@ from laegd.decoding.decode import problem_of
 from laegd.graphs.dataset import Dataset, Recipe, generate
 from laegd.graphs.encode import MOMENTS, Normalisation, edges_per_graph, encode, moments
 from laegd.graphs.processes import num_cores
-from laegd.scenario.scenario import require
+from laegd.scenario.scenario import require, settings_to_dict
 from laegd.training.batches import TrainingSet, make_batch
 from laegd.training.cluster import Cluster, gather, held_signals, num_processes, part, rank, share, together, watched
 from laegd.training.meta import Loaded, make_meta
@@ -151,11 +151,11 @@ def train(
     check_devices()
     check_batch_size(config.training.batch_size, jax.device_count())
     with RunFolder.opened(workdir, config) as folder:
+        origin = _network_to_start_from(config) if folder.last_step is None else None
         root = data_root or workdir / "data"
         datasets = [ensure_data(recipe, root, report) for recipe in config.data.train]
         validation = [ensure_data(recipe, root, report) for recipe in config.data.validation]
         with watched(stuck_after_s) as beat:
-            origin = _network_to_start_from(config) if folder.last_step is None else None
             known = origin.normalisation if origin else folder.normalisation
             normalisation = known or fit_normalisation(datasets)
             size = config.training.batch_size
@@ -179,8 +179,10 @@ def _network_to_start_from(config: ExperimentConfig) -> Loaded | None:
     if source is None:
         return None
     loaded = read_together(source)
-    ours, theirs = (one.method + f" with {one.model}" for one in (config, loaded.config))
-    require(ours == theirs, "training.start_from", f"a network of {ours}", theirs, "Give both the same [model].")
+    ours, theirs = ({"learner": one.learner, **settings_to_dict(one.model)} for one in (config, loaded.config))
+    for name, value in ours.items():
+        expected = f"a network with {name} = {value!r}"
+        require(theirs[name] == value, "training.start_from", expected, theirs[name], "Give both the same settings.")
     return loaded
 
 

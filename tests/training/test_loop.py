@@ -89,10 +89,11 @@ def test_training_begins_with_the_network_that_is_named(tiny, tmp_path, data_roo
 
 def test_network_to_start_from_must_fit(tiny, tmp_path, data_root):
     """Another architecture, or none at all: named, and nothing is trained."""
-    with pytest.raises(ValueError, match=r"training.start_from: Expected a network of gadsg .*Give both the same"):
+    with pytest.raises(ValueError, match=r"training.start_from: Expected a network with hidden = 16, got 64\."):
         train(tiny(start_from="default"), tmp_path / "run", data_root)
     with pytest.raises(ValueError, match=r"nothing\.npz: Expected"):
-        train(tiny(start_from=str(tmp_path / "nothing.npz")), tmp_path / "run", data_root)
+        train(tiny(start_from=str(tmp_path / "nothing.npz")), tmp_path / "run")
+    assert not (tmp_path / "run/data").exists()
     assert Checkpoints(tmp_path / "run").last_step() is None
 
 
