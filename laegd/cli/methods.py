@@ -38,6 +38,8 @@ class Sampling:
     """Shares in closed form, or the network's own."""
     polish: OptionalInt = None
     """Rounds of local search after decoding."""
+    polish_top: OptionalInt = None
+    """How many of an instance's cheapest candidates local search starts from; default: 1."""
     seed: int = 0
     """Seed of the samples, and of re."""
 
@@ -49,6 +51,8 @@ class Sampling:
             decode = replace(decode, allocation=self.allocation)
         if self.polish is not None:
             decode = replace(decode, polish_rounds=self.polish)
+        if self.polish_top is not None:
+            decode = replace(decode, polish_top=self.polish_top)
         num_samples = base.num_samples if self.samples is None else self.samples
         return replace(base, num_samples=num_samples, sampler=sampler, decode=decode, seed=self.seed, certify=False)
 

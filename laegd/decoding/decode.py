@@ -51,7 +51,7 @@ class DecodeConfig:
     polish_rounds: int = 0
     """Rounds of local search after decoding, one move each; 0: none."""
     polish_top: int = 1
-    """How many of an instance's candidates are polished, the cheapest first."""
+    """How many of an instance's candidates are polished, the cheapest first; of those at one cost a single one."""
 
     def __post_init__(self) -> None:
         sound = len(self.thresholds) > 0 and all(0 <= threshold < 1 for threshold in self.thresholds)

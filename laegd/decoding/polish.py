@@ -49,8 +49,14 @@ def polish(
 
 
 def cheapest(plans: Candidates, num: int) -> Candidates:
-    """Returns the cheapest candidates of each instance, cheapest first."""
-    order = jnp.argsort(plans.cost, axis=0)[:num] if num > 1 else jnp.argmin(plans.cost, axis=0)[None]
+    """Returns the cheapest candidates of each instance, cheapest first; of those at one cost the first, others last."""
+    if num > 1:
+        order = jnp.argsort(plans.cost, axis=0)
+        cost = jnp.take_along_axis(plans.cost, order, axis=0)
+        again = jnp.pad(cost[1:] <= cost[:-1] * (1.0 + LEAST_GAIN), ((1, 0), (0, 0)))
+        order = jnp.take_along_axis(order, jnp.argsort(jnp.where(again, jnp.inf, cost), axis=0)[:num], axis=0)
+    else:
+        order = jnp.argmin(plans.cost, axis=0)[None]
     server, share = (jnp.take_along_axis(values, order[None], axis=1) for values in plans[:2])
     return Candidates(server, share, jnp.take_along_axis(plans.cost, order, axis=0))
 

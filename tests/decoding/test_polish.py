@@ -9,7 +9,7 @@ import pytest
 
 from laegd.decoding.candidates import Problem, problem_of
 from laegd.decoding.decode import DecodeConfig, decode, greedy_assignment
-from laegd.decoding.polish import polish, set_costs
+from laegd.decoding.polish import Candidates, cheapest, polish, set_costs
 from laegd.problem.allocation import optimal_shares as exact_shares
 from laegd.problem.instance import LOCAL, InstanceBatch
 from laegd.problem.objective import is_feasible
@@ -49,6 +49,16 @@ def test_polish_is_monotone_and_never_leaves_feasibility():
             assert np.all(after[np.asarray(feasible)] <= before[np.asarray(feasible)] * (1 + 1e-6))
         before = after
     np.testing.assert_array_equal(polish(server, problem, 0), server)
+
+
+def test_polish_starts_from_plans_of_different_cost():
+    """The cheapest of each cost come first, cheapest first; the others follow, so that none is lost."""
+    cost = jnp.array([[5.0, 3.0], [3.0, 3.0], [3.0, jnp.inf], [4.0, 2.0]])  # [cand batch]
+    number = jnp.broadcast_to(jnp.arange(4)[None, :, None], (1, 4, 2))
+    plans = Candidates(number, number.astype(float), cost)
+    np.testing.assert_array_equal(cheapest(plans, 3).server[0], [[1, 3], [3, 0], [0, 1]])
+    np.testing.assert_array_equal(cheapest(plans, 3).cost, [[3, 2], [4, 3], [5, 3]])
+    assert sorted(cheapest(plans, 4).server[0, :, 0].tolist()) == [0, 1, 2, 3]
 
 
 def all_changes(place: tuple[int, ...], num_servers: int):
