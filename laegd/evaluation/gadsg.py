@@ -187,7 +187,9 @@ class GADSG:
         if program.large:
             settings = replace(settings, decode=replace(settings.decode, polish_rounds=0))
         if self.loaded is None:
-            return make_random_sampler(settings.num_samples), make_decoder(settings.decode)
+            return make_random_sampler(settings.num_samples * settings.sampler.num_beliefs), make_decoder(
+                settings.decode
+            )
         return make_planner(self.loaded.config, settings.sampler, settings.decode, settings.num_samples)
 
     def _search(self, instance: Instance, belief: Float[np.ndarray, "user server"]) -> Plan:

@@ -186,7 +186,7 @@ class PlanInput(NamedTuple):
 class Belief(NamedTuple):
     """What a network, or chance, says of a batch of instances."""
 
-    offload: Float[Array, "batch sample user server"]  # probability
+    offload: Float[Array, "batch sample user server"]  # probability; every belief of a sample counts as one
     share: Float[Array, "batch sample user server"]
 
 
@@ -208,7 +208,7 @@ def make_sampler(
         keys = sample_keys(seed, batch.number, num_samples)
         edge_shape = batch.graph.edge_mask.shape[1:]
         drawn = sample(denoise_fn(model, params), keys, batch.graph, edge_shape, schedule, sampler)
-        return Belief(drawn.belief, drawn.share)
+        return Belief(*(x.reshape(len(x), num_samples * sampler.num_beliefs, *edge_shape) for x in drawn))
 
     return over_devices(draw, reduced=False)
 

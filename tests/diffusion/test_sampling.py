@@ -29,9 +29,10 @@ def test_sampler_with_an_oracle_returns_the_clean_plan(steps, eta):
     """Whatever the number of jumps, an oracle's plan comes out."""
     keys = jax.random.split(jax.random.PRNGKey(0), (6, 3))
     drawn = sample(oracle, keys, (X0, SHARE), X0.shape[1:], SCHEDULE, SamplerConfig(steps, eta))
-    for number in range(3):
-        np.testing.assert_allclose(drawn.belief[:, number], X0, atol=1e-5)
-        np.testing.assert_allclose(drawn.share[:, number], SHARE, atol=1e-4)
+    assert drawn.belief.shape == (6, 3, steps, 4, 3)
+    for number, step in np.ndindex(3, steps):
+        np.testing.assert_allclose(drawn.belief[:, number, step], X0, atol=1e-5)
+        np.testing.assert_allclose(drawn.share[:, number, step], SHARE, atol=1e-4)
 
 
 def blurred(xt, yt, t, graph):
@@ -47,6 +48,16 @@ def test_sample_depends_on_its_key_alone():
     np.testing.assert_allclose(together.belief[2, :2], alone.belief[0], rtol=1e-6)
     np.testing.assert_allclose(together.share[2, :2], alone.share[0], rtol=1e-6)
     assert not np.allclose(together.belief[2, 0], together.belief[2, 1])
+
+
+def test_last_step_alone_is_the_last_of_every_step():
+    """Nothing else changes; and the steps before it said something else."""
+    keys = jax.random.split(jax.random.PRNGKey(0), (6, 4))
+    every = sample(blurred, keys, None, (4, 3), SCHEDULE, SamplerConfig(5))
+    last = sample(blurred, keys, None, (4, 3), SCHEDULE, SamplerConfig(5, every_step=False))
+    np.testing.assert_array_equal(last.belief[:, :, 0], every.belief[:, :, -1])
+    np.testing.assert_array_equal(last.share[:, :, 0], every.share[:, :, -1])
+    assert last.belief.shape[2] == 1 and not np.allclose(every.belief[:, :, 0], every.belief[:, :, -1])
 
 
 def test_oracle_has_no_loss():

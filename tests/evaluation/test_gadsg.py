@@ -128,6 +128,14 @@ def test_more_samples_never_cost_more(solver, instances):
     assert (many <= eight * (1 + 1e-6)).all() and (many < eight).any()
 
 
+def test_beliefs_of_every_step_make_plans_that_are_no_dearer(solver, instances):
+    """The last step's candidates are among them; with few samples others are better now and then."""
+    one = solver.with_settings(num_samples=1, certify=False)
+    last = one.with_settings(sampler=replace(one.settings.sampler, every_step=False))
+    every, alone = (np.array([plan.cost for plan in which.solve(instances)]) for which in (one, last))
+    assert (every <= alone * (1 + 1e-6)).all() and (every < alone).any()
+
+
 @pytest.mark.parametrize("largest", [2**22, 0], ids=["device", "host"])
 def test_polish_never_costs_more(solver, instances, monkeypatch, largest):
     """Local search only takes changes that pay, one per round, wherever it runs."""

@@ -65,3 +65,18 @@ def test_every_step_is_the_best_one():
         np.testing.assert_array_equal(start, kept)  # it leaves its argument alone
         long += steps > 3
     assert long > 3
+
+
+def test_limits_leave_a_whole_plan(monkeypatch):
+    """No time, or room for few sets at once, or few changes: the start, the same end, and a plan in between."""
+    for instance in drawn("gs6_gu14_au10", 3, 5):
+        start = pack(instance.costs)
+        end = improve(instance.costs, start)
+        np.testing.assert_array_equal(improve(instance.costs, start, deadline=0.0), start)
+        np.testing.assert_array_equal(improve(instance.costs, start, max_changes=0), start)
+        some = improve(instance.costs, start, max_changes=2)
+        assert 0 < np.count_nonzero(some != start) <= 4
+        assert cost_of(instance, end) < cost_of(instance, some) < cost_of(instance, start)
+        with monkeypatch.context() as patch:
+            patch.setattr("laegd.solvers.local_search._MEMBERS_AT_ONCE", 1)
+            np.testing.assert_array_equal(improve(instance.costs, start), end)
