@@ -2,8 +2,8 @@
 
     python benchmarks/ablation.py --data data --workdir runs/ablation
 
-One small network per part and seed, each part taken away alone; all judged on networks that none was trained or
-watched on. Goes on where it was interrupted. Two cores: about half an hour.
+One small network per part and seed, each part taken away or changed alone; all judged on networks that none was trained
+or watched on. Goes on where it was interrupted. Two cores: about half an hour.
 """
 
 from dataclasses import replace
@@ -16,6 +16,7 @@ import tyro
 
 from laegd.config import ExperimentConfig
 from laegd.decoding.decode import DecodeConfig
+from laegd.diffusion.ddim import SamplerConfig
 from laegd.evaluation.benchmark import device_name, run
 from laegd.evaluation.gadsg import GADSG, load
 from laegd.graphs.dataset import Recipe
@@ -42,7 +43,15 @@ TRAINED: dict[str, dict[str, Any]] = {
     "a tenth of the labels": {"data": {"train": [{"scale": SCALE, "count": 3000, "seed": 51}]}},
     "labels of mcmf": {"data": {"train": [{"scale": SCALE, "count": 30000, "seed": 51, "labels": "mcmf"}]}},
 }
-DECODED = {"threshold 0.5 alone": DecodeConfig(thresholds=(0.5,)), "polish 20": DecodeConfig(polish_rounds=20)}
+PLANNED: dict[str, dict[str, Any]] = {
+    "the last step's belief alone": {"sampler": SamplerConfig(every_step=False)},
+    "threshold 0.25 alone": {"decode": DecodeConfig(thresholds=(0.25,))},
+    "four thresholds": {"decode": DecodeConfig(thresholds=(0.5, 0.25, 0.1, 0.0))},
+    "polish of the best, 20 rounds": {"decode": DecodeConfig(polish_rounds=20)},
+    "polish of the best eight, 20 rounds": {"decode": DecodeConfig(polish_rounds=20, polish_top=8)},
+    "N = 1": {"num_samples": 1},
+    "N = 1, the last step's belief alone": {"num_samples": 1, "sampler": SamplerConfig(every_step=False)},
+}
 
 
 def settings(changes: dict[str, Any], seed: int) -> ExperimentConfig:
@@ -68,7 +77,7 @@ def main(data: Path = Path("data"), workdir: Path = Path("runs/ablation"), seeds
         rows = run(network, test)
         return float(rows.ratio[rows.feasible].mean())
 
-    ratios: dict[str, list[float]] = {name: [] for name in (*TRAINED, *DECODED)}
+    ratios: dict[str, list[float]] = {name: [] for name in (*TRAINED, *PLANNED)}
     for seed in range(seeds):
         for name, changes in TRAINED.items():
             folder = workdir / f"{name.replace(' ', '-')}-{seed}"
@@ -77,8 +86,8 @@ def main(data: Path = Path("data"), workdir: Path = Path("runs/ablation"), seeds
             ratios[name].append(judged(network))
             print(f"{name}, seed {seed}: {ratios[name][-1]:.4f}", flush=True)
             if not changes:
-                for other, decode in DECODED.items():
-                    ratios[other].append(judged(network.with_settings(decode=decode)))
+                for other, planned in PLANNED.items():
+                    ratios[other].append(judged(network.with_settings(**planned)))
     base = np.array(next(iter(ratios.values())))
     print(f"\n{SCALE}, {count} networks, data `{test.digest}`, N = 8, 5 steps; {seeds} training seeds")
     print(f"{device_name()}; {date.today()}; commit `{(source_commit() or '')[:10]}`\n")
