@@ -32,7 +32,7 @@ BASE: dict[str, Any] = {
         "train": [{"scale": SCALE, "count": 30000, "seed": 51}],
         "validation": [{"scale": SCALE, "count": 500, "seed": 52}],
     },
-    "training": {"steps": 3000, "learning_rate": 2e-3, "ema_decay": 0.995},
+    "training": {"steps": 1200, "learning_rate": 2e-3, "ema_decay": 0.995},
 }
 TRAINED: dict[str, dict[str, Any]] = {
     "all parts": {},

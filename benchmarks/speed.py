@@ -8,7 +8,6 @@ import argparse
 import datetime
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,10 +34,19 @@ def scenarios_of(scale: str, count: int):
 
 
 def instances_of(scale: str, count: int):
-    """Draws networks of a scale, with their costs."""
+    """Draws networks of a scale that can be planned, with their costs."""
+    from laegd.graphs.dataset import draw_feasible
     from laegd.problem.instance import InstanceBatch
+    from laegd.scenario.generator import Scale, ScenarioConfig
 
-    return InstanceBatch.from_scenarios(scenarios_of(scale, count))
+    scenarios, _ = draw_feasible(ScenarioConfig(), Scale.parse(scale), count, np.random.default_rng(SEED))
+    return InstanceBatch.from_scenarios(scenarios)
+
+
+def most_memory() -> float:
+    """Returns the MiB that this process had at the highest."""
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -151,14 +159,10 @@ def certified() -> None:
     """The exact solver alone and asking the network, one by one, in turns."""
     import laegd
     from laegd.evaluation.certified import Certified
-    from laegd.graphs.dataset import draw_feasible
-    from laegd.problem.instance import InstanceBatch
-    from laegd.scenario.generator import Scale, ScenarioConfig
 
     rows = []
     for scale, count in CERTIFIED.items():
-        scenarios, _ = draw_feasible(ScenarioConfig(), Scale.parse(scale), count, np.random.default_rng(SEED))
-        instances = InstanceBatch.from_scenarios(scenarios)
+        instances = instances_of(scale, count)
         exact = laegd.ExactSolver(time_limit_s=20.0)
         solvers = {"exact": exact, "certified": Certified(laegd.load(certify=False), exact)}
         for instance in instances:  # compile
@@ -198,7 +202,7 @@ def stage(name: str, scale: str, count: int) -> tuple[float, float]:
     else:
         _, both = measure(scale, count, "list", hidden=64, layers=5, repeats=5)
         spent = both.wall_s / count
-    return 1e3 * spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return 1e3 * spent, most_memory()
 
 
 def growth(count: int = 16) -> None:
