@@ -68,7 +68,7 @@ class TrainingConfig:
     """Seed of parameters, batches and noise."""
     start_from: str | None = None
     """Network whose parameters and normalisation training begins with: "default", a file of `laegd pack` or a run
-    folder. None: parameters drawn at random."""
+    folder, with the same settings of the network; those of diffusion may differ. None: drawn at random."""
     log_every: int = 50
     """Steps between two lines of metrics."""
     validate_every: int = 1000

@@ -39,7 +39,7 @@ class Sampling:
     polish: OptionalInt = None
     """Rounds of local search after decoding."""
     polish_top: OptionalInt = None
-    """How many of an instance's cheapest candidates local search starts from; default: 1."""
+    """How many of an instance's cheapest candidates local search starts from; default: 1. Whole cities: always 1."""
     seed: int = 0
     """Seed of the samples, and of re."""
 

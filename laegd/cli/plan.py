@@ -30,7 +30,7 @@ def solve(
         scenarios: Scenario files, JSON.
         out: Plan file; for several scenarios a folder, where each plan has its scenario's file name.
         method: How to plan: re, ao, mcmf, mcmf-search, grlo, gdsg, gdsg-both, gadsg, gadsg-directed, random-belief,
-            certified (gadsg, improved and proved by exact), exact or exact@SECONDS.
+            certified (exact, which asks gadsg where a proof takes long), exact or exact@SECONDS.
         checkpoint: Run folder or file of a learned method; default: the network that ships with laegd.
         time_limit_s: Per instance, for exact and certified: the best plan until then, with its gap.
         picture: Also draws the plan as PNG; for several scenarios a folder of pictures.

@@ -1,4 +1,4 @@
-"""From beliefs to plans: every sample is decoded at several thresholds, the cheapest feasible plan is kept.
+"""From beliefs to plans: every belief is decoded at several thresholds, the cheapest feasible plan is kept.
 
 Where we differ from [1] GADSG: shares come in closed form by default, and users that cannot run locally are placed
 first, so that a plan obeys every constraint or is reported. All of it is one program without a loop over instances or
@@ -43,7 +43,7 @@ MAX_THRESHOLDS, MAX_POLISH = 100, 1_000_000
 class DecodeConfig:
     """Settings of the way from beliefs to a plan."""
 
-    thresholds: tuple[float, ...] = (0.25, 0.0)
+    thresholds: tuple[float, ...] = (0.5, 0.25, 0.1, 0.0)
     """A belief becomes one candidate per threshold: an edge is taken where its belief exceeds it. 0.5 alone leaves
     users at home."""
     allocation: Literal["optimal", "model"] = "optimal"
@@ -55,11 +55,11 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         sound = len(self.thresholds) > 0 and all(0 <= threshold < 1 for threshold in self.thresholds)
-        require(sound, "thresholds", "one or more numbers in [0, 1)", self.thresholds, "Use (0.25, 0.0).")
+        require(sound, "thresholds", "one or more numbers in [0, 1)", self.thresholds, "Use (0.5, 0.25, 0.1, 0.0).")
         known = self.allocation in ("optimal", "model")
         require(known, "allocation", "'optimal' or 'model'", self.allocation, "Use 'optimal' for closed-form shares.")
         many = len(self.thresholds)
-        require(many <= MAX_THRESHOLDS, "thresholds", f"at most {MAX_THRESHOLDS}", many, "Use (0.25, 0.0).")
+        require(many <= MAX_THRESHOLDS, "thresholds", f"at most {MAX_THRESHOLDS}", many, "Use (0.5, 0.25, 0.1, 0.0).")
         require(self.polish_rounds >= 0, "polish_rounds", "at least 0", self.polish_rounds, "Use 0 for none.")
         require(self.polish_top >= 1, "polish_top", "at least 1", self.polish_top, "Use 1 for the best candidate.")
         for name in ("polish_rounds", "polish_top"):
@@ -188,7 +188,7 @@ def decode(
     problem: Problem,
     settings: DecodeConfig,
 ) -> Decoded:
-    """Decodes every sample at every threshold and returns the cheapest feasible plan of each instance."""
+    """Decodes every belief at every threshold and returns the cheapest feasible plan of each instance."""
     if 0 in belief.shape[2:]:
         return _all_local(problem)
     edges = edges_of(problem)

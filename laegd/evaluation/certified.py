@@ -1,9 +1,9 @@
 """Proof and sampler together: where the proof takes longer than a moment, the network's plan is its upper bound.
 
-A good plan rules out columns by their reduced costs before any integer program is made, and stands as the answer, with
-its certified gap, where the time is over first. The network changes nothing but the incumbent: so a plan is the optimum
-without a time limit, and within one it is worse neither than the network's nor, but for chance in the clock, than what
-the exact solver finds alone.
+A good plan rules out columns by their reduced costs, so that integer programs are smaller, and stands as the answer,
+with its certified gap, where the time is over first. The network changes nothing but the incumbent: so a plan is the
+optimum without a time limit, and within one it is worse neither than the network's nor, but for chance in the clock,
+than what the exact solver finds alone.
 """
 
 import time

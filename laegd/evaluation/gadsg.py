@@ -131,7 +131,7 @@ class GADSG:
             server = np.full(belief.shape[:2], LOCAL)
             decoded = _Decoded(server, np.zeros(server.shape), np.zeros(len(batch), bool), belief, 0.0, 0.0)
         else:
-            decoded = self._decode(batch, numbers, program)
+            decoded = self._polished(batch, self._decode(batch, numbers, program), program)
         feasible = decoded.feasible & is_feasible(batch.costs, decoded.server, decoded.share)
         cost = plan_cost(batch.costs, decoded.server, decoded.share)
         times = {
@@ -169,17 +169,26 @@ class GADSG:
         belief = jax.block_until_ready(draw(seed if self.loaded is None else (self.loaded.params, seed), inputs))
         drawn = time.perf_counter()
         best = join(decode(None, (belief, inputs.problem)))
+        decoded = time.perf_counter()
         count = len(batch)
         server, feasible = best.server[:count].astype(np.int64), best.feasible[:count]
-        for i in np.flatnonzero(feasible) if program.large else ():
-            server[i] = improve(batch[int(i)].costs, server[i], max_changes=settings.decode.polish_rounds)
-        decoded = time.perf_counter()
         if settings.decode.allocation == "optimal":
             share = optimal_shares(batch.costs, server)
         else:
             share = exact_shares(batch.costs, server, best.share[:count].astype(np.float64))
         mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
         return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
+
+    def _polished(self, batch: InstanceBatch, decoded: "_Decoded", program: "_Shapes") -> "_Decoded":
+        """Searches locally on the host where instances are large."""
+        rounds = self.settings.decode.polish_rounds
+        if not (program.large and rounds):
+            return decoded
+        begin, server = time.perf_counter(), decoded.server.copy()
+        for i in np.flatnonzero(decoded.feasible & is_feasible(batch.costs, decoded.server, decoded.share)):
+            server[i] = improve(batch[int(i)].costs, server[i], max_changes=rounds)
+        spent = decoded.decode_seconds + time.perf_counter() - begin
+        return decoded._replace(server=server, share=optimal_shares(batch.costs, server), decode_seconds=spent)
 
     def _programs(self, program: "_Shapes") -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
         """Returns the sampler and the decoder; the same settings give the same, compiled, functions."""
@@ -229,7 +238,7 @@ class _Decoded(NamedTuple):
     server: Int[np.ndarray, "instance user"]
     share: Float[np.ndarray, "instance user"]
     feasible: Bool[np.ndarray, "instance"]
-    belief: Float[np.ndarray, "instance user server"]  # mean over samples
+    belief: Float[np.ndarray, "instance user server"]  # mean over samples and steps
     model_seconds: float
     decode_seconds: float
 

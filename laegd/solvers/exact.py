@@ -87,7 +87,9 @@ class ExactSolver:
         start, known_cost = cheapest_of(costs, [packed])
         while True:
             reduced, unit = reduce_costs(costs, known_cost)
-            server, lower_bound = _Search(reduced, start, deadline, self.max_columns, hint).run()
+            search = _Search(reduced, start, deadline, self.max_columns, hint)
+            server, lower_bound = search.run()
+            deadline, hint = search.deadline, search.hint
             coarse, (start, known_cost) = known_cost, cheapest_of(costs, [start, server])
             if not known_cost < _COARSE * coarse:
                 return make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound * unit)
@@ -297,6 +299,7 @@ class _Search:
         bound, gap = root.bound, min(self.best_cost - root.bound, _FIRST_GAP * abs(root.bound))
         while time.perf_counter() < self.deadline:
             self.ask()
+            gap = min(gap, self.best_cost - root.bound)
             columns, complete = self._within(root, gap)
             if not complete and gap <= _CLOSE_GAP * abs(root.bound):
                 break

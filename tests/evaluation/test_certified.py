@@ -1,10 +1,13 @@
 """Sampler and proof together: the optimum with its proof, and never worse than the sampler."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from laegd.evaluation.certified import Certified
-from laegd.evaluation.gadsg import load
+from laegd.evaluation.gadsg import GADSG, load
 from laegd.graphs.dataset import draw_feasible
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
@@ -37,6 +40,35 @@ def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
     for plan, sampled, optimum in zip(short, sampled_plans, ExactSolver().solve(instances), strict=True):
         assert plan.feasible and plan.cost <= sampled.cost * (1 + 1e-12)
         assert plan.lower_bound is not None and plan.lower_bound <= optimum.cost * (1 + 1e-9)
+
+
+class Slow(GADSG):
+    """A network that takes its time to compile, then says that it took a hundred seconds."""
+
+    def with_settings(self, **settings):
+        return self
+
+    def solve(self, instances):
+        time.sleep(0.3)
+        plans = ExactSolver().solve(instances)
+        return [replace(plan, seconds=100.0, model_seconds=60.0, decode_seconds=30.0) for plan in plans]
+
+
+def test_time_of_the_network_is_what_it_says(instances, monkeypatch):
+    """Not how long one waited for it, which may be compilation; and nothing where it was not asked."""
+    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    asked = 0
+    for instance in instances:
+        start = time.perf_counter()
+        (plan,) = Certified(Slow(None)).solve([instance])
+        elapsed = time.perf_counter() - start
+        if elapsed < 0.3:
+            assert (plan.model_seconds, plan.decode_seconds) == (0.0, 0.0) and plan.seconds <= elapsed
+        else:
+            asked += 1
+            assert (plan.model_seconds, plan.decode_seconds) == (60.0, 30.0)
+            assert 100.0 < plan.seconds <= 100.0 + elapsed - 0.3
+    assert 0 < asked < len(instances)
 
 
 def test_where_no_plan_exists_it_says_so():

@@ -18,6 +18,7 @@ from laegd.problem.objective import is_feasible, plan_cost, violations
 from laegd.scenario.generator import Scale, ScenarioConfig
 from laegd.scenario.scenario import Channel, Scenario, Server, User
 from laegd.solvers.exact import ExactSolver
+from laegd.solvers.local_search import improve
 
 COUNT = 12
 BATCH = 4  # instances per call of a compiled program: few sizes, little compiling
@@ -139,7 +140,14 @@ def test_beliefs_of_every_step_make_plans_that_are_no_dearer(solver, instances):
 @pytest.mark.parametrize("largest", [2**22, 0], ids=["device", "host"])
 def test_polish_never_costs_more(solver, instances, monkeypatch, largest):
     """Local search only takes changes that pay, one per round, wherever it runs."""
+    called = []
+
+    def spy(*arguments, **settings):
+        called.append(settings)
+        return improve(*arguments, **settings)
+
     monkeypatch.setattr("laegd.evaluation.gadsg.LARGEST_POLISH", largest)
+    monkeypatch.setattr("laegd.evaluation.gadsg.improve", spy)
     polished = solver.with_settings(decode=replace(solver.settings.decode, polish_rounds=5), certify=False)
     plain, cheaper = solver.with_settings(certify=False), []
     for one, before, after in zip(instances, plain.solve(instances), polished.solve(instances), strict=True):
@@ -149,6 +157,7 @@ def test_polish_never_costs_more(solver, instances, monkeypatch, largest):
         cheaper.append(after.cost < before.cost * (1 - 1e-6))
         assert (changed > 0) == cheaper[-1] and changed <= 2 * 5
     assert any(cheaper)
+    assert called == ([] if largest else [{"max_changes": 5}] * len(instances))
 
 
 def test_shares_of_the_network_are_feasible_and_closed_form_ones_are_cheaper(solver, instances):

@@ -71,9 +71,7 @@ def feed_wild_documents(kind, folder, count):
     outcomes, whole = Outcomes(), kind.documents(folder)
     places = [list(paths(document)) for document in whole]
 
-    @settings(
-        max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-    )
+    @settings(SEEDED, max_examples=count)
     @given(st.data())
     def feed(data):
         which = data.draw(st.integers(0, len(whole) - 1))
