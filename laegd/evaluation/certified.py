@@ -39,14 +39,14 @@ class Certified:
         def propose() -> Int[np.ndarray, "user"] | None:
             nonlocal waited
             begin = time.perf_counter()
-            if not asked:
-                asked.extend(self.network.with_settings(certify=False).solve([instance]))
-            waited += time.perf_counter() - begin
-            return asked[0].server if asked[0].feasible else None
+            (plan,) = self.network.with_settings(certify=False).solve([instance])
+            asked.append(plan)
+            waited = time.perf_counter() - begin
+            return plan.server if plan.feasible else None
 
         plan = replace(self.exact.solve_one(instance, propose), method=self.name)
         if not asked:
             return plan
-        sampled = asked[0]
+        (sampled,) = asked  # the search asks once
         times = {"model_seconds": sampled.model_seconds, "decode_seconds": sampled.decode_seconds}
         return replace(plan, seconds=plan.seconds - waited + sampled.seconds, **times)

@@ -156,8 +156,7 @@ def train(
         datasets = [ensure_data(recipe, root, report) for recipe in config.data.train]
         validation = [ensure_data(recipe, root, report) for recipe in config.data.validation]
         with watched(stuck_after_s) as beat:
-            known = origin.normalisation if origin else folder.normalisation
-            normalisation = known or fit_normalisation(datasets)
+            normalisation = (origin or folder).normalisation or fit_normalisation(datasets)
             size = config.training.batch_size
             sets = together(lambda: [TrainingSet.read(dataset, size, normalisation) for dataset in datasets])
             if config.learner == "diffusion":
