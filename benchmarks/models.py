@@ -1,6 +1,6 @@
 """Measures the network that ships against the certified optimum and prints the tables of docs/models.md.
 
-    python benchmarks/models.py --data data [--run default] [--only scales]
+    python benchmarks/models.py --data data [--run-folder default] [--only scales]
 
 Makes the test sets where they are missing; their seed is used nowhere else.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
@@ -31,6 +31,7 @@ UNSEEN = ("gs4_gu9_au6", "gs12_gu28_au18", "gs20_gu45_au30")
 AERIAL = {"20 % aerial": "gs3_gu8_au2", "80 % aerial": "gs3_gu2_au8"}
 SHIFTED = "gs3_gu7_au5"
 Part = Literal["scales", "unseen", "shifts"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def test_sets(part: Part) -> Iterator[tuple[str, Recipe, str]]:
@@ -56,21 +57,26 @@ def ratio(row: Summary) -> str:
     return "-" if row.mean_ratio is None else f"{row.mean_ratio:.4f} ± {row.ratio_standard_error or 0.0:.4f}"
 
 
-def main(data: Path = Path("data"), run_folder: str = "default", only: tuple[Part, ...] = ()) -> None:
+def main(data: Path = Path("data"), run_folder: str = "default", only: tuple[str, ...] = ()) -> None:
     """Evaluates every variant on every test set.
 
     Args:
         data: Where the test sets lie or are made.
         run_folder: The network: "default", its file or its run folder.
-        only: Parts of the tables; default: all.
+        only: Parts of the tables (scales, unseen, shifts) or names of test sets; default: all.
     """
+    known = {*PARTS, *(name for part in PARTS for name, _, _ in test_sets(part))}
+    if unknown := set(only) - known:
+        raise SystemExit(f"--only: Expected any of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}.")
     solvers = variants(load(run_folder, certify=False))
     heads = (f"{name}: {what}" for name in solvers for what in ("ratio", "accuracy", "ms"))
     print(f"{device_name()}; {date.today()}; commit `{(source_commit() or '')[:10]}`\n")
     print(f"| test set | data | instances | {' | '.join(heads)} | infeasible |")
     print("|---|---|---:|" + "---:|" * (3 * len(solvers) + 1))
-    for part in only or ("scales", "unseen", "shifts"):
+    for part in PARTS:
         for name, recipe, folder in test_sets(part):
+            if only and not {part, name} & set(only):
+                continue
             assert recipe.scenario == ScenarioConfig() or folder
             dataset = ensure_data(recipe, data / folder, lambda progress: None)
             rows = [summarise(name, dataset, run(solver, dataset)) for solver in solvers.values()]
