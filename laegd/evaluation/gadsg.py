@@ -9,16 +9,16 @@ the users that must offload, or proves that no plan exists.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from laegd.decoding.decode import DecodeConfig, Decoded, Problem, problem_of
+from laegd.decoding.decode import DecodeConfig, Decoded, problem_of
 from laegd.decoding.explore import Actions
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
@@ -34,8 +34,6 @@ from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
 from laegd.training.parallel import join, pad_batch, split
 from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
-
-Item = TypeVar("Item")
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
@@ -103,22 +101,11 @@ class GADSG:
             size = self._batch_size(batch)
             program = _Shapes(size, batch.costs.covered.shape[1:], _edges_at_most(batch, size))
             self._compile(batch[:size], program)
-            draws = (
-                self._draw(batch[first : first + size], np.array(positions[first : first + size], np.int32), program)
-                for first in range(0, len(positions), size)
-            )
-            since = time.perf_counter()
-            for drawn in _one_late(draws):  # the devices sample the next batch while one becomes plans
-                found = self._plans(drawn, program, since)
-                plans.update(zip(drawn.numbers.tolist(), found, strict=True))
-                since = time.perf_counter()
-        found = [plans[position] for position in range(len(instances))]
-        if not self.settings.certify:
-            return found
-        return [
-            replace(plan, lower_bound=min(lower_bound(instance), plan.cost)) if plan.feasible else plan
-            for instance, plan in zip(instances, found, strict=True)
-        ]
+            for first in range(0, len(positions), size):
+                numbers = np.array(positions[first : first + size], dtype=np.int32)
+                found = self._solve_batch(batch[first : first + size], numbers, program)
+                plans.update(zip(numbers.tolist(), found, strict=True))
+        return [plans[position] for position in range(len(instances))]
 
     def _batch_size(self, batch: InstanceBatch) -> int:
         """Instances per call of the compiled programs: a power of two, so that few are ever compiled."""
@@ -132,17 +119,23 @@ class GADSG:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
         key = (*self._programs(program), program)
         if key not in _COMPILED and 0 not in batch.costs.covered.shape:
-            self._decode(self._draw(batch, np.zeros(len(batch), dtype=np.int32), program), program)
+            self._decode(batch, np.zeros(len(batch), dtype=np.int32), program)
             _COMPILED.add(key)
 
-    def _plans(self, drawn: "_Drawn", program: "_Shapes", since: float) -> list[Plan]:
-        """Makes plans of what was drawn; their seconds are those since a moment."""
-        batch = drawn.batch
-        decoded = self._polished(batch, self._decode(drawn, program), program)
+    def _solve_batch(
+        self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes"
+    ) -> list[Plan]:
+        start = time.perf_counter()
+        if 0 in batch.costs.covered.shape:  # no users or no servers: nothing to sample
+            belief = np.zeros(batch.costs.covered.shape)
+            server = np.full(belief.shape[:2], LOCAL)
+            decoded = _Decoded(server, np.zeros(server.shape), np.zeros(len(batch), bool), belief, 0.0, 0.0)
+        else:
+            decoded = self._polished(batch, self._decode(batch, numbers, program), program)
         feasible = decoded.feasible & is_feasible(batch.costs, decoded.server, decoded.share)
         cost = plan_cost(batch.costs, decoded.server, decoded.share)
         times = {
-            "seconds": (time.perf_counter() - since) / len(batch),
+            "seconds": (time.perf_counter() - start) / len(batch),
             "model_seconds": decoded.model_seconds / len(batch),
             "decode_seconds": decoded.decode_seconds / len(batch),
         }
@@ -155,44 +148,36 @@ class GADSG:
                 plan = self._search(instance, decoded.belief[i])
                 searched = time.perf_counter() - begin
                 plan = replace(plan, **times | {"seconds": times["seconds"] + searched})
+            if self.settings.certify and plan.feasible:
+                plan = replace(plan, lower_bound=min(lower_bound(instance), plan.cost))
             plans.append(plan)
         return plans
 
-    def _draw(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes") -> "_Drawn":
-        """Has the devices begin to sample, and does not wait for them."""
-        if 0 in batch.costs.covered.shape:  # no users or no servers: nothing to sample
-            return _Drawn(batch, numbers, None, None)
+    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes") -> "_Decoded":
+        """Samples and decodes on the devices, then makes the shares exact in float64."""
+        num_devices = jax.local_device_count()
+        settings = self.settings
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
         inputs = PlanInput(encode(batch, normalisation), jax.device_get(problem_of(batch.costs)), numbers)
         inputs = pad_batch(inputs, program.size)
         if self.loaded is not None and self.loaded.config.learner == "diffusion":
             inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
-        inputs = split(inputs, jax.local_device_count())
-        draw, _ = self._programs(program)
-        seed = np.uint32(self.settings.seed)
-        belief = draw(seed if self.loaded is None else (self.loaded.params, seed), inputs)
-        return _Drawn(batch, numbers, inputs.problem, belief)
-
-    def _decode(self, drawn: "_Drawn", program: "_Shapes") -> "_Decoded":
-        """Waits for the samples, decodes them on the devices, then makes the shares exact in float64."""
-        batch, count = drawn.batch, len(drawn.batch)
-        if drawn.belief is None:
-            belief = np.zeros(batch.costs.covered.shape)
-            server = np.full(belief.shape[:2], LOCAL)
-            return _Decoded(server, np.zeros(server.shape), np.zeros(count, bool), belief, 0.0, 0.0)
-        _, decode = self._programs(program)
+        inputs = split(inputs, num_devices)
+        draw, decode = self._programs(program)
+        seed = np.uint32(settings.seed)
         start = time.perf_counter()
-        belief = jax.block_until_ready(drawn.belief)
-        sampled = time.perf_counter()
-        best = join(decode(None, (belief, drawn.problem)))
+        belief = jax.block_until_ready(draw(seed if self.loaded is None else (self.loaded.params, seed), inputs))
+        drawn = time.perf_counter()
+        best = join(decode(None, (belief, inputs.problem)))
         decoded = time.perf_counter()
+        count = len(batch)
         server, feasible = best.server[:count].astype(np.int64), best.feasible[:count]
-        if self.settings.decode.allocation == "optimal":
+        if settings.decode.allocation == "optimal":
             share = optimal_shares(batch.costs, server)
         else:
             share = exact_shares(batch.costs, server, best.share[:count].astype(np.float64))
         mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
-        return _Decoded(server, share, feasible, mean.astype(np.float64), sampled - start, decoded - sampled)
+        return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
 
     def _polished(self, batch: InstanceBatch, decoded: "_Decoded", program: "_Shapes") -> "_Decoded":
         """Searches locally on the host where instances are large."""
@@ -225,15 +210,6 @@ class GADSG:
         return make_plan(instance, server, self.name)
 
 
-def _one_late(items: Iterable[Item]) -> Iterator[Item]:
-    """Yields each item once the one after it is there."""
-    waiting: list[Item] = []
-    for item in items:
-        yield from waiting
-        waiting = [item]
-    yield from waiting
-
-
 class _Shapes(NamedTuple):
     """What compiled programs depend on beside their settings."""
 
@@ -258,19 +234,12 @@ def _edges_at_most(batch: InstanceBatch, size: int) -> int:
     return edges_per_graph(np.concatenate(batches), len(batches) * num_devices)
 
 
-class _Drawn(NamedTuple):
-    batch: InstanceBatch
-    numbers: Int[np.ndarray, "instance"]
-    problem: Problem | None  # on the devices, as the belief; None where there is nothing to sample
-    belief: Belief | Actions | None  # maybe not there yet
-
-
 class _Decoded(NamedTuple):
     server: Int[np.ndarray, "instance user"]
     share: Float[np.ndarray, "instance user"]
     feasible: Bool[np.ndarray, "instance"]
     belief: Float[np.ndarray, "instance user server"]  # mean over samples and steps
-    model_seconds: float  # spent waiting for samples
+    model_seconds: float
     decode_seconds: float
 
 

@@ -16,10 +16,6 @@ AXIS = "device"
 
 Tree = TypeVar("Tree")
 
-# Forward passes alone, on a CPU: each matrix product apart from what comes before and after it. XLA's default fuses
-# them, which is the faster only with a backward pass.
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-
 
 def check_devices() -> None:
     """Raises unless all processes have as many devices as this one."""
@@ -76,26 +72,7 @@ def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[...
     """
     if reduced:
         return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
-    mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=jax.local_devices())
-    return _for_cpu(mapped) if jax.default_backend() == "cpu" else mapped
-
-
-def _for_cpu(mapped: Any) -> Callable[..., Any]:
-    """Compiles a mapped function with `_CPU_OPTIONS`, once per shape of its arguments."""
-    programs: dict[Any, Callable[..., Any]] = {}
-
-    def call(replicated: Any, batch: Any) -> Any:
-        leaves, structure = jax.tree.flatten((replicated, batch))
-        shapes = structure, tuple((np.shape(leaf), np.result_type(leaf)) for leaf in leaves)
-        if shapes not in programs:
-            lowered = mapped.lower(replicated, batch)
-            try:
-                programs[shapes] = lowered.compile(compiler_options=_CPU_OPTIONS)
-            except jax.errors.JaxRuntimeError:  # another version of XLA, without this option
-                programs[shapes] = lowered.compile()
-        return programs[shapes](replicated, batch)
-
-    return call
+    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=jax.local_devices())
 
 
 def example_keys(key: Array, numbers: Array) -> Array:
