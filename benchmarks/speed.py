@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from denoiser import FORMS, keep_freed_memory, matmul_peak, measure
@@ -64,6 +65,12 @@ def seconds(work: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - start
 
 
+def apart(work: Callable[..., Any], *arguments: object) -> Any:
+    """Returns what the work returns in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
 def plan(rounds: int = 5, batch: int = 256) -> None:
     """The shipped network against the exact solver, batched and one by one, in turns."""
     import laegd
@@ -94,7 +101,8 @@ def plan(rounds: int = 5, batch: int = 256) -> None:
 
 
 def train(batch: int = 16, repeats: int = 7) -> None:
-    """The paper-size network, forward and backward, in each form."""
+    """The paper-size network, forward and backward, in each form; with the memory settings of launch/default.sh."""
+    keep_freed_memory()  # before JAX starts threads; not for planning, whose threads would wait for one pool of memory
     peak = matmul_peak()
     print(f"The network of the paper's size (hidden 256, 10 layers), batch {batch}; matmul peak {peak:.0f} GFLOP/s:\n")
     rows = []
@@ -190,7 +198,8 @@ def stage(name: str, scale: str, count: int) -> tuple[float, float]:
     """Does one stage of the work in a process of its own; returns ms per instance and MiB at the highest."""
     import laegd
 
-    keep_freed_memory()
+    if name == "training":
+        keep_freed_memory()
     instances = instances_of(scale, count)
     if name == "labels":
         exact = laegd.ExactSolver(time_limit_s=20.0)
@@ -208,11 +217,9 @@ def stage(name: str, scale: str, count: int) -> tuple[float, float]:
 def growth(count: int = 16) -> None:
     """Time and memory by scale, with the exponent of time in the number of users."""
     stages, columns, peaks = ("labels", "training", "sampling"), [], []
-    context = multiprocessing.get_context("spawn")
     for name in stages:
         for scale in GROWTH:
-            with context.Pool(1) as pool:
-                spent, peak = pool.apply(stage, (name, scale, count))
+            spent, peak = apart(stage, name, scale, count)
             columns.append(spent)
             peaks.append(peak)
     spent, peaks = (np.reshape(values, (len(stages), len(GROWTH))) for values in (columns, peaks))
@@ -231,14 +238,20 @@ def growth(count: int = 16) -> None:
     table(["scale", "users", *header], [*rows, ("exponent in the users", "", *last)])
 
 
-PARTS = {"plan": plan, "certified": certified, "train": train, "labels": labels, "start": start, "growth": growth}
+PARTS = {
+    "plan": plan,
+    "certified": certified,
+    "train": lambda: apart(train),  # its settings of memory stay with it
+    "labels": labels,
+    "start": start,
+    "growth": growth,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", default=",".join(PARTS))
     options = parser.parse_args()
-    keep_freed_memory()  # before JAX starts threads
 
     from laegd.evaluation.benchmark import device_name
     from laegd.training.meta import source_commit

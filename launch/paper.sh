@@ -11,8 +11,6 @@ scales=("$@")
 [ $# -gt 0 ] || scales=(gs2_gu4_au2 gs2_gu5_au3 gs3_gu6_au4 gs3_gu7_au5 gs6_gu14_au10 gs6_gu16_au11 gs9_gu19_au12 gs9_gu20_au13)
 figures="gs2_gu5_au3 gs3_gu6_au4 gs6_gu14_au10 gs9_gu19_au12" # of the paper's Figs. 4 and 5; there GDSG-both too
 mkdir -p runs/paper results/paper
-# Freed memory is kept, not given back to the system after every step: a fifth to a third of the CPU time of training.
-export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647
 
 train() { # method, scale: the same settings, seeds and data for all, but for what makes the method
   local settings=() run="runs/paper/$1-$2"
@@ -25,7 +23,9 @@ train() { # method, scale: the same settings, seeds and data for all, but for wh
     grlo) settings=(--set learner=grlo) ;;
   esac
   [ -e "$run/finished" ] && return
-  laegd train --config "configs/paper/$2.toml" --workdir "$run" --data data ${settings[@]+"${settings[@]}"}
+  # Freed memory is kept, not given back to the system after every step: a fifth to a third of the CPU time of training.
+  MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 \
+    laegd train --config "configs/paper/$2.toml" --workdir "$run" --data data ${settings[@]+"${settings[@]}"}
   touch "$run/finished"
 }
 export -f train

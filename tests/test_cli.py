@@ -62,11 +62,15 @@ def changed(path, name, change):
 
 
 def test_generate_in_parts_equals_generate_at_once(cli, tmp_path):
-    """Two shards made by two commands are the data set of one; nothing on standard error."""
+    """Two shards made by two commands are the data set of one; a third part is told that none is left."""
     common = ("generate", "--scale", "gs2_gu4_au2", "--count", 260, "--labels", "none", "--workers", 1)
     code, out, err = cli(*common, "--out", tmp_path / "parts", "--shard", "2/2")
     assert (code, err) == (0, "") and "part 2/2 is done" in out
     assert cli(*common, "--out", tmp_path / "parts", "--shard", "1/2")[0] == 0
+    code, out, _ = cli(*common, "--out", tmp_path / "parts", "--shard", "3/3")
+    assert (code, "complete" in out) == (0, True)
+    code, out, _ = cli(*common, "--out", tmp_path / "none", "--shard", "3/3")
+    assert code == 0 and "part 3/3 has nothing to do: 260 instances are 2 shards" in out
     code, out, _ = cli(*common, "--out", tmp_path / "whole")
     assert code == 0 and "260 instances of gs2_gu4_au2, labels none, complete" in out
     names = {path.name for path in (tmp_path / "whole").iterdir()}
@@ -442,6 +446,14 @@ BAD = {
     "time limit of solve": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "exact@nan"),
         "--method: Expected exact@SECONDS .*'exact@nan'",
+    ),
+    "checkpoint for a method without network": (
+        lambda b: ("solve", b.scenario, "--out", b.out, "--checkpoint", b.run),
+        "--method: Expected a method that samples, such as gadsg, with --checkpoint, got exact. Name one",
+    ),
+    "samples of methods that draw none": (
+        lambda b: b.evaluate("--methods", "ao,exact", "--samples", 4),
+        "--methods: Expected a method that samples, .* with --samples .*, got ao, exact. Name one",
     ),
     "evaluate without checkpoint": (
         lambda b: b.evaluate("--methods", "gdsg"),

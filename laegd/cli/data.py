@@ -50,6 +50,8 @@ def generate(
         complete = make(recipe, out, part, workers or num_cores(), lambda d, t: bar(d, t, ""))
     if complete:
         say(f"{out}: {count} instances of {scale}, labels {labels}, complete")
+    elif part[0] > recipe.num_blocks:
+        say(f"{out}: part {shard} has nothing to do: {count} instances are {recipe.num_blocks} shards. Use fewer parts")
     else:
         say(f"{out}: part {shard} is done; the manifest is written when all parts are")
 

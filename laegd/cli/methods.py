@@ -140,6 +140,12 @@ def make_solvers(
         if is_model_free(name)
     }
     needed = bool(checkpoints) if names is None else not host.keys() >= set(names)
+    if not needed and (checkpoints or replace(sampling, seed=AS_TRAINED.seed) != AS_TRAINED):
+        given = "--checkpoint" if checkpoints else "--samples and other settings of sampling"
+        raise ValueError(
+            f"{option}: Expected a method that samples, such as gadsg, with {given}, got {', '.join(names or host)}. "
+            "Name one, or leave that out."
+        )
     sampled = _sampled_solvers(checkpoints, sampling, time_limit_s) if needed else {}
     if names is None:
         first = ["re", "ao", "mcmf"]

@@ -1,4 +1,4 @@
-"""From beliefs to plans: every belief is decoded at several thresholds, the cheapest feasible plan is kept.
+"""From beliefs to plans: every belief is decoded at each threshold, the cheapest feasible plan is kept.
 
 Where we differ from [1] GADSG: shares come in closed form by default, and users that cannot run locally are placed
 first, so that a plan obeys every constraint or is reported. All of it is one program without a loop over instances or
@@ -43,7 +43,7 @@ MAX_THRESHOLDS, MAX_POLISH = 100, 1_000_000
 class DecodeConfig:
     """Settings of the way from beliefs to a plan."""
 
-    thresholds: tuple[float, ...] = (0.5, 0.25, 0.1, 0.0)
+    thresholds: tuple[float, ...] = (0.03,)
     """A belief becomes one candidate per threshold: an edge is taken where its belief exceeds it. 0.5 alone leaves
     users at home."""
     allocation: Literal["optimal", "model"] = "optimal"
@@ -55,11 +55,11 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         sound = len(self.thresholds) > 0 and all(0 <= threshold < 1 for threshold in self.thresholds)
-        require(sound, "thresholds", "one or more numbers in [0, 1)", self.thresholds, "Use (0.5, 0.25, 0.1, 0.0).")
+        require(sound, "thresholds", "one or more numbers in [0, 1)", self.thresholds, "Use (0.03,).")
         known = self.allocation in ("optimal", "model")
         require(known, "allocation", "'optimal' or 'model'", self.allocation, "Use 'optimal' for closed-form shares.")
         many = len(self.thresholds)
-        require(many <= MAX_THRESHOLDS, "thresholds", f"at most {MAX_THRESHOLDS}", many, "Use (0.5, 0.25, 0.1, 0.0).")
+        require(many <= MAX_THRESHOLDS, "thresholds", f"at most {MAX_THRESHOLDS}", many, "Use (0.03,).")
         require(self.polish_rounds >= 0, "polish_rounds", "at least 0", self.polish_rounds, "Use 0 for none.")
         require(self.polish_top >= 1, "polish_top", "at least 1", self.polish_top, "Use 1 for the best candidate.")
         for name in ("polish_rounds", "polish_top"):
@@ -183,18 +183,22 @@ def _relocate(
 
 @partial(jax.jit, static_argnames="settings")
 def decode(
-    belief: Float[Array, "batch sample user server"],
-    shares: Float[Array, "batch sample user server"],
+    belief: Float[Array, "batch belief user server"],
+    shares: Float[Array, "batch sampled user server"],
     problem: Problem,
     settings: DecodeConfig,
 ) -> Decoded:
-    """Decodes every belief at every threshold and returns the cheapest feasible plan of each instance."""
+    """Decodes every belief at every threshold and returns the cheapest feasible plan of each instance.
+
+    Belief i goes with shares i modulo their number.
+    """
     if 0 in belief.shape[2:]:
         return _all_local(problem)
     edges = edges_of(problem)
     server, _ = _greedy(jnp.moveaxis(belief, 0, -1), edges, settings.thresholds)
     if settings.allocation == "model":
-        guess = jnp.tile(jnp.moveaxis(shares, (0, 1), (3, 2)), (1, 1, len(settings.thresholds), 1))
+        guess = jnp.moveaxis(shares, (0, 1), (3, 2))
+        guess = jnp.tile(guess, (1, 1, server.shape[1] // guess.shape[2], 1))
         at = one_hot(server, belief.shape[3], axis=1)
         share = projected_shares(guess, at, edges)
         plans = Candidates(server, share, cost_of(at, share, edges))

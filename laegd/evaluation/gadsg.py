@@ -32,14 +32,15 @@ from laegd.solvers.exact import lower_bound
 from laegd.solvers.local_search import improve
 from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
-from laegd.training.parallel import join, pad_batch, split
+from laegd.training.parallel import Tree, cut, join, num_lanes, on_cpu, side_by_side
 from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
 MAX_SAMPLES = 100_000
 LARGEST_POLISH = 2**22  # users x users x servers of an instance; local search of larger ones runs on the host
-EDGES_PER_BATCH = 2**16  # samples x users x servers at a time on one device: tens of megabytes of hidden state
+EDGES_PER_BATCH = 2**16  # samples x edges per accelerator, or per core of a CPU: tens of megabytes
+HIDDEN_PER_CALL = 3 * 2**16  # samples x edges x hidden width that a core computes at a time: what its cache holds
 
 
 @dataclass(frozen=True)
@@ -98,22 +99,36 @@ class GADSG:
             if not positions:
                 continue
             batch = InstanceBatch.stack(one_scale)
-            size = self._batch_size(batch)
-            program = _Shapes(size, batch.costs.covered.shape[1:], _edges_at_most(batch, size))
-            self._compile(batch[:size], program)
+            program, size = self._sizes(batch)
+            self._compile(batch[: program.size], program)
             for first in range(0, len(positions), size):
                 numbers = np.array(positions[first : first + size], dtype=np.int32)
                 found = self._solve_batch(batch[first : first + size], numbers, program)
                 plans.update(zip(numbers.tolist(), found, strict=True))
         return [plans[position] for position in range(len(instances))]
 
-    def _batch_size(self, batch: InstanceBatch) -> int:
-        """Instances per call of the compiled programs: a power of two, so that few are ever compiled."""
-        num_devices = jax.local_device_count()
-        edges = max(int(np.prod(batch.costs.covered.shape[1:])), 1) * self.settings.num_samples
-        largest = max(EDGES_PER_BATCH // edges, 1)
-        per_device = min(2 ** int(np.log2(largest)), 2 ** int(np.ceil(np.log2(-(-len(batch) // num_devices)))))
-        return per_device * num_devices
+    @property
+    def _lists_edges(self) -> bool:
+        """Tells whether the network works on the edges alone, not on all pairs."""
+        return self.loaded is not None and self.loaded.config.learner == "diffusion"
+
+    def _sizes(self, batch: InstanceBatch) -> tuple["_Shapes", int]:
+        """Returns the shapes of a call of the compiled programs, and how many instances make a batch.
+
+        A call takes a power of two instances per device, so that few programs are ever compiled.
+        """
+        num_devices, lanes = jax.local_device_count(), num_lanes()
+        covered = batch.costs.covered
+        num_edges = covered.sum() if self._lists_edges else covered.size
+        edges = max(num_edges / len(batch), 1.0) * self.settings.num_samples  # of an instance
+        hidden = self.loaded.config.model.hidden if self.loaded else 1
+        largest = min(EDGES_PER_BATCH, HIDDEN_PER_CALL / hidden) if on_cpu() else EDGES_PER_BATCH
+        fair = -(-len(batch) // (num_devices * lanes))
+        per_device = min(2 ** int(np.log2(max(largest / edges, 1.0))), 2 ** int(np.ceil(np.log2(fair))))
+        size, calls = per_device * num_devices, int(EDGES_PER_BATCH / (edges * per_device))
+        lanes = lanes if calls else 1  # a large call keeps a CPU busy by itself, and needs its memory
+        program = _Shapes(size, covered.shape[1:], _edges_at_most(batch, size), lanes)
+        return program, size * lanes * max(calls, 1)
 
     def _compile(self, batch: InstanceBatch, program: "_Shapes") -> None:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
@@ -155,20 +170,20 @@ class GADSG:
 
     def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes") -> "_Decoded":
         """Samples and decodes on the devices, then makes the shares exact in float64."""
-        num_devices = jax.local_device_count()
         settings = self.settings
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
         inputs = PlanInput(encode(batch, normalisation), jax.device_get(problem_of(batch.costs)), numbers)
-        inputs = pad_batch(inputs, program.size)
-        if self.loaded is not None and self.loaded.config.learner == "diffusion":
+        if self._lists_edges:
             inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
-        inputs = split(inputs, num_devices)
+        parts = cut(inputs, program.size)
         draw, decode = self._programs(program)
         seed = np.uint32(settings.seed)
+        replicated = seed if self.loaded is None else (self.loaded.params, seed)
         start = time.perf_counter()
-        belief = jax.block_until_ready(draw(seed if self.loaded is None else (self.loaded.params, seed), inputs))
+        beliefs = side_by_side(lambda part: jax.block_until_ready(draw(replicated, part)), parts, program.lanes)
         drawn = time.perf_counter()
-        best = join(decode(None, (belief, inputs.problem)))
+        found = [(belief, part.problem) for belief, part in zip(beliefs, parts, strict=True)]
+        best = _concatenated(side_by_side(lambda pair: join(decode(None, pair)), found, program.lanes))
         decoded = time.perf_counter()
         count = len(batch)
         server, feasible = best.server[:count].astype(np.int64), best.feasible[:count]
@@ -176,7 +191,10 @@ class GADSG:
             share = optimal_shares(batch.costs, server)
         else:
             share = exact_shares(batch.costs, server, best.share[:count].astype(np.float64))
-        mean = np.zeros(batch.costs.covered.shape) if feasible.all() else join(belief.offload)[:count].mean(1)
+        if feasible.all():
+            mean = np.zeros(batch.costs.covered.shape)
+        else:
+            mean = _concatenated([join(belief.offload).mean(1) for belief in beliefs])[:count]
         return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
 
     def _polished(self, batch: InstanceBatch, decoded: "_Decoded", program: "_Shapes") -> "_Decoded":
@@ -211,14 +229,16 @@ class GADSG:
 
 
 class _Shapes(NamedTuple):
-    """What compiled programs depend on beside their settings."""
+    """What compiled programs depend on beside their settings, and how many of their calls run at a time."""
 
     size: int
-    """Instances per batch."""
+    """Instances per call, over all devices."""
     pairs: tuple[int, ...]
     """Users and servers."""
     num_edges: int
     """Edges per instance, the mean of any part of a batch that is computed apart at most."""
+    lanes: int
+    """Calls at a time."""
 
     @property
     def large(self) -> bool:
@@ -228,17 +248,19 @@ class _Shapes(NamedTuple):
 
 def _edges_at_most(batch: InstanceBatch, size: int) -> int:
     """Returns the largest mean number of edges per instance that a device meets when a batch is cut and padded."""
-    num_devices = jax.local_device_count()
-    counts = batch.costs.covered.sum(axis=(1, 2))
-    batches = [pad_batch(counts[first : first + size], size) for first in range(0, len(counts), size)]
-    return edges_per_graph(np.concatenate(batches), len(batches) * num_devices)
+    counts = np.concatenate(cut(batch.costs.covered.sum(axis=(1, 2)), size))  # [part and device, instance]
+    return edges_per_graph(counts.ravel(), len(counts))
+
+
+def _concatenated(parts: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 class _Decoded(NamedTuple):
     server: Int[np.ndarray, "instance user"]
     share: Float[np.ndarray, "instance user"]
     feasible: Bool[np.ndarray, "instance"]
-    belief: Float[np.ndarray, "instance user server"]  # mean over samples and steps
+    belief: Float[np.ndarray, "instance user server"]  # mean over samples, steps and copies
     model_seconds: float
     decode_seconds: float
 

@@ -1,20 +1,24 @@
 """Everything about devices: how many there are, how a batch is split over them, and `jax.pmap` itself.
 
-Each process splits its part of a batch over its own devices.
+Each process splits its part of a batch over its own devices, and lets a CPU work at several parts at a time.
 Parameters stay unstacked (in_axes=None, out_axes=None); batches gain a leading axis, device. Random numbers have one
 key per example, so a result does not depend on how many devices share the work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
+from laegd.graphs.processes import num_cores
+
 AXIS = "device"
 
-Tree = TypeVar("Tree")
+Item, Result, Tree = TypeVar("Item"), TypeVar("Result"), TypeVar("Tree")
 
 
 def check_devices() -> None:
@@ -54,6 +58,34 @@ def pad_batch(tree: Tree, size: int) -> Tree:
         return np.concatenate([x, np.repeat(x[:1], size - len(x), axis=0)]) if len(x) < size else x
 
     return jax.tree.map(pad, tree)
+
+
+def cut(tree: Tree, size: int) -> list[Tree]:
+    """Cuts leading axes [batch] into parts of `size`, the last one padded, each split over this process's devices."""
+    count, num_devices = len(jax.tree.leaves(tree)[0]), jax.local_device_count()
+    parts = [jax.tree.map(itemgetter(slice(first, first + size)), tree) for first in range(0, count, size)]
+    return [split(pad_batch(part, size), num_devices) for part in parts]
+
+
+def on_cpu() -> bool:
+    """Tells whether this process has no accelerator."""
+    return jax.local_devices()[0].platform == "cpu"
+
+
+def num_lanes() -> int:
+    """Returns how many programs should run at a time: one, but on a CPU as many as keep its cores busy.
+
+    A program on a CPU leaves cores idle wherever an operation is small.
+    """
+    return max(num_cores() // jax.local_device_count(), 1) if on_cpu() else 1
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], lanes: int) -> list[Result]:
+    """Maps `work`, which waits for its program's end, over items, as many at a time as there are lanes."""
+    if min(lanes, len(items)) <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(lanes) as pool:
+        return list(pool.map(work, items))
 
 
 def replicate(tree: Tree) -> Tree:

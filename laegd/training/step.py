@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, UInt
 from laegd.config import ExperimentConfig, TrainingConfig
 from laegd.decoding.decode import DecodeConfig, Decoded, Problem, decode
 from laegd.decoding.explore import Actions, decode_actions
-from laegd.diffusion.ddim import SamplerConfig, sample
+from laegd.diffusion.ddim import SamplerConfig, sample, with_noisy_copies
 from laegd.diffusion.loss import DenoiseFn, joint_loss
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
 from laegd.graphs.encode import GraphBatch
@@ -186,8 +186,11 @@ class PlanInput(NamedTuple):
 class Belief(NamedTuple):
     """What a network, or chance, says of a batch of instances."""
 
-    offload: Float[Array, "batch sample user server"]  # probability; every belief of a sample counts as one
-    share: Float[Array, "batch sample user server"]
+    offload: Float[Array, "batch belief user server"]  # probability; of every sample and step, then copies of all
+    share: Float[Array, "batch sampled user server"]  # of every sample and step, for its copies too
+
+
+NOISE_STREAM = 2**32 - 1  # of the noise of copies; no instance has this number
 
 
 def sample_keys(seed: UInt[Array, ""], number: Int[Array, "batch"], num_samples: int) -> Array:
@@ -208,7 +211,10 @@ def make_sampler(
         keys = sample_keys(seed, batch.number, num_samples)
         edge_shape = batch.graph.edge_mask.shape[1:]
         drawn = sample(denoise_fn(model, params), keys, batch.graph, edge_shape, schedule, sampler)
-        return Belief(*(x.reshape(len(x), num_samples * sampler.num_beliefs, *edge_shape) for x in drawn))
+        noise_key = jax.random.fold_in(jax.random.PRNGKey(seed), NOISE_STREAM)
+        noise_keys = example_keys(noise_key, jnp.arange(num_samples))
+        belief = with_noisy_copies(noise_keys, drawn.belief, sampler.noisy_copies)
+        return Belief(*(x.reshape(len(x), -1, *edge_shape) for x in (belief, drawn.share)))
 
     return over_devices(draw, reduced=False)
 

@@ -262,6 +262,19 @@ def test_padding_changes_nothing(settings):
     np.testing.assert_allclose(more.cost, plain.cost, rtol=1e-6)
 
 
+def test_copies_of_beliefs_share_their_shares():
+    """Fewer shares than beliefs count anew: as if they were repeated."""
+    problem = problem_of(drawn_costs("gs3_gu7_au5", NUM_INSTANCES, seed=7))
+    belief, shares = random_belief(problem, 2 * NUM_SAMPLES), random_belief(problem, NUM_SAMPLES, 1)
+    settings = DecodeConfig(thresholds=(0.5, 0.1), allocation="model")
+    short = decode(belief, shares, problem, settings)
+    repeated = decode(belief, jnp.concatenate([shares, shares], axis=1), problem, settings)
+    for values, expected in zip(short, repeated, strict=True):
+        np.testing.assert_array_equal(values, expected)
+    other = decode(belief, jnp.concatenate([shares, shares[:, ::-1]], axis=1), problem, settings)
+    assert not np.array_equal(short.cost, other.cost)
+
+
 def test_no_users_and_no_servers_are_decoded():
     """An instance without users costs 0; one without servers runs everything locally."""
     for num_users, num_servers in ((0, 2), (3, 0)):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from laegd.diffusion.ddim import SamplerConfig, sample
+from laegd.diffusion.ddim import BELIEF_NOISE, SamplerConfig, sample, with_noisy_copies
 from laegd.diffusion.gaussian import to_signal
 from laegd.diffusion.loss import joint_loss
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
@@ -50,6 +50,21 @@ def test_sample_depends_on_its_key_alone():
     assert not np.allclose(together.belief[2, 0], together.belief[2, 1])
 
 
+def test_first_belief_is_shared_and_asked_once():
+    """The network sees one example per instance first, then one per sample; samples part at the second step."""
+    seen = []
+
+    def spy(xt, yt, t, graph):
+        seen.append(len(xt))
+        return blurred(xt, yt, t, graph)
+
+    keys = jax.random.split(jax.random.PRNGKey(0), (6, 4))
+    drawn = sample(spy, keys, None, (4, 3), SCHEDULE, SamplerConfig(5))
+    assert set(seen) == {6, 24}
+    np.testing.assert_array_equal(drawn.belief[:, :, 0], jnp.broadcast_to(drawn.belief[:, :1, 0], (6, 4, 4, 3)))
+    assert not np.allclose(drawn.belief[:, 0, 1], drawn.belief[:, 1, 1])
+
+
 def test_last_step_alone_is_the_last_of_every_step():
     """Nothing else changes; and the steps before it said something else."""
     keys = jax.random.split(jax.random.PRNGKey(0), (6, 4))
@@ -58,6 +73,28 @@ def test_last_step_alone_is_the_last_of_every_step():
     np.testing.assert_array_equal(last.belief[:, :, 0], every.belief[:, :, -1])
     np.testing.assert_array_equal(last.share[:, :, 0], every.share[:, :, -1])
     assert last.belief.shape[2] == 1 and not np.allclose(every.belief[:, :, 0], every.belief[:, :, -1])
+
+
+def test_copies_of_beliefs_have_normal_noise_on_their_logits():
+    """The belief itself comes first; what is sure stays so; the same noise for all instances, whatever N."""
+    keys = jax.random.split(jax.random.PRNGKey(3), 4)
+    belief = jax.random.uniform(jax.random.PRNGKey(4), (2, 4, 5, 20, 10), minval=0.05, maxval=0.95)
+    belief = belief.at[..., 0].set(0.0).at[..., 1].set(1.0)
+    copies = with_noisy_copies(keys, belief, 3)
+    assert copies.shape == (2, 4, 4, 5, 20, 10)
+    np.testing.assert_array_equal(copies[:, 0], belief)
+    assert (copies[..., 0] == 0.0).all() and (copies[..., 1] == 1.0).all()
+    unsure = np.asarray(copies[..., 2:], dtype=np.float64)
+    logit = np.log(unsure / (1 - unsure))
+    noise = logit[:, 1:] - logit[:, :1]
+    np.testing.assert_allclose(noise[0], noise[1], atol=2e-3)  # near 1 single precision has few logits
+    # 9,600 normal numbers: their mean and standard deviation are known to 2 / sqrt(9600) = 0.02 and to 0.015.
+    assert abs(noise[0].mean()) < 0.09 and abs(noise[0].std() - BELIEF_NOISE) < 0.06
+    for axis in (0, 1, 2):  # copies, samples and steps have noise of their own
+        one, other = (np.take(noise[0], number, axis).ravel() for number in (0, 1))
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
+    np.testing.assert_array_equal(with_noisy_copies(keys[:2], belief[:, :2], 3), copies[:, :, :2])
+    np.testing.assert_array_equal(with_noisy_copies(keys, belief, 0)[:, 0], belief)
 
 
 def test_oracle_has_no_loss():
@@ -101,7 +138,9 @@ def test_network_never_sees_the_clean_bits():
     assert set(np.unique(seen["t"])) <= set(range(1, 201))
 
 
-@pytest.mark.parametrize("field, value", [("num_steps", 0), ("eta", -0.1), ("eta", 1.5)])
+@pytest.mark.parametrize(
+    "field, value", [("num_steps", 0), ("eta", -0.1), ("eta", 1.5), ("noisy_copies", -1), ("noisy_copies", 101)]
+)
 def test_bad_sampler_settings_are_refused(field, value):
     """The error names the setting and its value."""
     with pytest.raises(ValueError, match=rf"sampler\.{field}: Expected .* got {value}"):

@@ -131,10 +131,20 @@ def test_more_samples_never_cost_more(solver, instances):
 
 def test_beliefs_of_every_step_make_plans_that_are_no_dearer(solver, instances):
     """The last step's candidates are among them; with few samples others are better now and then."""
-    one = solver.with_settings(num_samples=1, certify=False)
-    last = one.with_settings(sampler=replace(one.settings.sampler, every_step=False))
+    sampler = replace(solver.settings.sampler, noisy_copies=0)
+    one = solver.with_settings(num_samples=1, certify=False, sampler=sampler)
+    last = one.with_settings(sampler=replace(sampler, every_step=False))
     every, alone = (np.array([plan.cost for plan in which.solve(instances)]) for which in (one, last))
     assert (every <= alone * (1 + 1e-6)).all() and (every < alone).any()
+
+
+def test_noisy_copies_make_plans_that_are_no_dearer(solver, instances):
+    """The candidates without copies are among them, shares too; with few samples others are better now and then."""
+    decoding = replace(solver.settings.decode, allocation="model")
+    one = solver.with_settings(num_samples=1, certify=False, decode=decoding)
+    plain = one.with_settings(sampler=replace(one.settings.sampler, noisy_copies=0))
+    noisy, alone = (np.array([plan.cost for plan in which.solve(instances)]) for which in (one, plain))
+    assert (noisy <= alone * (1 + 1e-6)).all() and (noisy < alone).any()
 
 
 @pytest.mark.parametrize("largest", [2**22, 0], ids=["device", "host"])
@@ -185,6 +195,15 @@ def test_batches_do_not_change_plans(network, instances, monkeypatch):
     parts = plain.solve(instances)
     monkeypatch.setattr("laegd.evaluation.gadsg.EDGES_PER_BATCH", EDGES_PER_BATCH)
     assert same(parts, plain.solve(instances))
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_plans_do_not_depend_on_how_many_programs_run_at_a_time(solver, instances, monkeypatch, lanes):
+    """One after the other or three together: the same plans."""
+    plain = solver.with_settings(certify=False)
+    plans = plain.solve(instances)
+    monkeypatch.setattr("laegd.evaluation.gadsg.num_lanes", lambda: lanes)
+    assert same(plans, plain.solve(instances))
 
 
 def test_user_that_nobody_can_serve_is_named(solver):

@@ -125,6 +125,7 @@ def test_a_scale_that_no_memory_holds_is_refused(scale):
         ("[diffusion]\nnum_steps = 1000000000", "diffusion.num_steps: Expected at most 100,000 steps"),
         ("[sampler]\nnum_steps = 1000000000", "sampler.num_steps: Expected at most 1,000 steps"),
         ("[decode]\npolish_rounds = 1000000000", "polish_rounds: Expected at most"),
+        ("[sampler]\nnoisy_copies = 1000000000", "sampler.noisy_copies: Expected 0 to 100"),
         (f"[decode]\nthresholds = [{'0.5, ' * 1000}]", "thresholds: Expected at most 100"),
         ("[training]\nbatch_size = 1000000000", "training.batch_size: Expected at most 100,000"),
         ("[training]\nvalidation_samples = 1000000000", "training.validation_samples: Expected at most 100,000"),

@@ -193,7 +193,7 @@ def test_signal_to_one_ends_a_comparison_on_all(run, many, tmp_path, sweep):
 
 
 @pytest.mark.slow
-def test_damaged_shard_ends_all_processes(run, many, tmp_path):
+def test_damaged_shard_ends_all_processes(many, tmp_path):
     """Rank 1 meets it and says so in one line; rank 0, which reads others, ends with it, not by the watchdog."""
     data = tmp_path / "data"
     shutil.copytree(many, data)
@@ -201,7 +201,7 @@ def test_damaged_shard_ends_all_processes(run, many, tmp_path):
     content[len(content) // 2] ^= 1
     (data / "shard-00001.npz").write_bytes(content)
     began = time.monotonic()
-    command = ("evaluate", "--checkpoint", run, "--data", data, "--methods", "mcmf,re", "--out", tmp_path / "r.json")
+    command = ("evaluate", "--data", data, "--methods", "mcmf,re", "--out", tmp_path / "r.json")
     (code, _, err), (other_code, _, other_err) = end(begin(*command, "--stuck-after-s", 300))
     assert (code, other_code) == (2, 2) and time.monotonic() - began < 200
     assert err + other_err == "".join(line for line in (err + other_err).splitlines(True) if "shard-00001" in line)
