@@ -17,7 +17,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="laegd-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-# Only the larger ones, as the command line does: writing to the cache has twice ended a process, unexplained.
+# Only the larger ones, as the command line does.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
@@ -32,6 +32,14 @@ def no_lines_of_progress():
     import laegd.cli.console
 
     laegd.cli.console.SECONDS_BETWEEN_LINES = float("inf")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_programs_beyond_need():
+    """Forgets compiled programs before they are too many for one process."""
+    from laegd.training.parallel import forget_programs_near_limit
+
+    forget_programs_near_limit()
 
 
 @pytest.fixture(scope="session")

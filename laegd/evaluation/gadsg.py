@@ -32,7 +32,7 @@ from laegd.solvers.exact import lower_bound
 from laegd.solvers.local_search import improve
 from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
-from laegd.training.parallel import Tree, cut, join, num_lanes, on_cpu, side_by_side
+from laegd.training.parallel import Tree, cut, forget_programs_near_limit, join, num_lanes, on_cpu, side_by_side
 from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
@@ -134,6 +134,8 @@ class GADSG:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
         key = (*self._programs(program), program)
         if key not in _COMPILED and 0 not in batch.costs.covered.shape:
+            if forget_programs_near_limit():
+                _COMPILED.clear()
             self._decode(batch, np.zeros(len(batch), dtype=np.int32), program)
             _COMPILED.add(key)
 

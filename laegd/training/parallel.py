@@ -8,6 +8,7 @@ key per example, so a result does not depend on how many devices share the work.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -17,6 +18,8 @@ from jaxtyping import Array
 from laegd.graphs.processes import num_cores
 
 AXIS = "device"
+
+MAPS_ALLOWED, MAPS_HELD = Path("/proc/sys/vm/max_map_count"), Path("/proc/self/maps")
 
 Item, Result, Tree = TypeVar("Item"), TypeVar("Result"), TypeVar("Tree")
 
@@ -105,6 +108,25 @@ def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[...
     if reduced:
         return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
     return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=jax.local_devices())
+
+
+def forget_programs_near_limit() -> bool:
+    """Forgets all compiled programs where this process holds half of the memory maps that Linux allows it.
+
+    A CPU's programs for one scale hold about a thousand, and at the limit (vm.max_map_count, mostly 65,530) XLA
+    crashes. What is forgotten is compiled again, or read from JAX's cache, when it is next called.
+
+    Returns:
+        Whether programs were forgotten.
+    """
+    try:
+        allowed, held = int(MAPS_ALLOWED.read_text()), MAPS_HELD.read_bytes().count(b"\n")
+    except OSError:  # another system, without the limit
+        return False
+    if held < allowed / 2:
+        return False
+    jax.clear_caches()
+    return True
 
 
 def example_keys(key: Array, numbers: Array) -> Array:

@@ -19,6 +19,8 @@ from laegd.scenario.generator import Scale, ScenarioConfig
 from laegd.scenario.scenario import Channel, Scenario, Server, User
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.local_search import improve
+from laegd.training import parallel
+from laegd.training.parallel import MAPS_HELD
 
 COUNT = 12
 BATCH = 4  # instances per call of a compiled program: few sizes, little compiling
@@ -204,6 +206,29 @@ def test_plans_do_not_depend_on_how_many_programs_run_at_a_time(solver, instance
     plans = plain.solve(instances)
     monkeypatch.setattr("laegd.evaluation.gadsg.num_lanes", lambda: lanes)
     assert same(plans, plain.solve(instances))
+
+
+@pytest.mark.skipif(not MAPS_HELD.exists(), reason="needs Linux")
+def test_any_number_of_scales_leaves_memory_maps(monkeypatch, tmp_path):
+    """Each scale's programs hold some; XLA crashes where a process holds all that it may."""
+
+    def held():
+        return len(MAPS_HELD.read_text().splitlines())
+
+    def solve(num_users):
+        return solver.solve(drawn(f"gs2_gu{num_users}_au1", 1, seed=3))[0].cost
+
+    solver = random_belief(PlanConfig(num_samples=3))
+    before = held()
+    cost = solve(3)
+    of_a_scale = held() - before
+    assert of_a_scale > 0
+    (tmp_path / "max_map_count").write_text(str(2 * (before + of_a_scale)))
+    monkeypatch.setattr(parallel, "MAPS_ALLOWED", tmp_path / "max_map_count")
+    for num_users in (4, 5, 6):
+        solve(num_users)
+        assert held() < before + 2 * of_a_scale
+    assert solve(3) == cost
 
 
 def test_user_that_nobody_can_serve_is_named(solver):

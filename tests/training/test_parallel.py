@@ -2,10 +2,12 @@
 
 import threading
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from laegd.training import parallel
-from laegd.training.parallel import num_lanes, side_by_side
+from laegd.training.parallel import MAPS_HELD, forget_programs_near_limit, num_lanes, side_by_side
 
 WAIT_S = 60
 
@@ -38,3 +40,25 @@ def test_a_cpu_has_a_lane_per_core_and_an_accelerator_one(monkeypatch):
     monkeypatch.setattr(parallel, "num_cores", lambda: 9)
     monkeypatch.setattr(parallel, "on_cpu", lambda: False)
     assert num_lanes() == 1
+
+
+@pytest.mark.skipif(not MAPS_HELD.exists(), reason="needs Linux")
+def test_programs_are_forgotten_at_half_of_the_maps_allowed_and_not_before(monkeypatch, tmp_path):
+    """The maps come back, and the program still runs."""
+    allowed = tmp_path / "max_map_count"
+    monkeypatch.setattr(parallel, "MAPS_ALLOWED", allowed)
+    double = jax.jit(lambda x: jnp.sort(2 * x))
+    assert double(jnp.arange(3))[2] == 4
+    held = len(MAPS_HELD.read_text().splitlines())
+    allowed.write_text(f"{4 * held}\n")
+    assert not forget_programs_near_limit() and double._cache_size() == 1
+    allowed.write_text(f"{held}\n")
+    assert forget_programs_near_limit() and double._cache_size() == 0
+    assert len(MAPS_HELD.read_text().splitlines()) < held
+    assert double(jnp.arange(3))[2] == 4
+
+
+def test_system_without_a_limit_keeps_its_programs(monkeypatch, tmp_path):
+    """Nothing to read, nothing to do."""
+    monkeypatch.setattr(parallel, "MAPS_ALLOWED", tmp_path / "missing")
+    assert not forget_programs_near_limit()
