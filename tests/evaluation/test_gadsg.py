@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -219,6 +220,7 @@ def test_any_number_of_scales_leaves_memory_maps(monkeypatch, tmp_path):
         return solver.solve(drawn(f"gs2_gu{num_users}_au1", 1, seed=3))[0].cost
 
     solver = random_belief(PlanConfig(num_samples=3))
+    jax.clear_caches()
     before = held()
     cost = solve(3)
     of_a_scale = held() - before
