@@ -118,15 +118,15 @@ def test_run_goes_on_with_another_number_of_devices(alone, command, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_stuck_or_lost_process_is_noticed(command, tmp_path, number):
     """Rank 1 is held, or killed; rank 0 ends within the time set, with code 4 and one line that says what to do."""
-    processes = begin(*command(tmp_path), "--stuck-after-s", 20)
+    processes = begin(*command(tmp_path), "--stuck-after-s", 60)  # compiling counts
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(losses(tmp_path)) >= 3, processes)
     processes[1].send_signal(number)
     began = time.monotonic()
     ((code, _, err),) = end(processes[:1])
     processes[1].kill()
-    assert code == 4 and time.monotonic() - began < 40
+    assert code == 4 and time.monotonic() - began < 120
     assert (
-        err.count("\n") == 1 and "Expected all 2 processes to go on within 20 s" in err and "same command again" in err
+        err.count("\n") == 1 and "Expected all 2 processes to go on within 60 s" in err and "same command again" in err
     )
 
 
