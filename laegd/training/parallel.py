@@ -113,7 +113,7 @@ def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[...
 def forget_programs_near_limit() -> bool:
     """Forgets all compiled programs where this process holds half of the memory maps that Linux allows it.
 
-    A CPU's programs for one scale hold about a thousand, and at the limit (vm.max_map_count, mostly 65,530) XLA
+    A CPU's programs for one scale hold 400 to 1,000, and at the limit (vm.max_map_count, mostly 65,530) XLA
     crashes. What is forgotten is compiled again, or read from JAX's cache, when it is next called.
 
     Returns:
