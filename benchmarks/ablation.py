@@ -49,6 +49,7 @@ PLANNED: dict[str, dict[str, Any]] = {
         "sampler": SamplerConfig(noisy_copies=0),
         "decode": DecodeConfig(thresholds=(0.5, 0.25, 0.1, 0.0)),
     },
+    "no shared network calls": {"sampler": SamplerConfig(share_first_half=False)},
     "threshold 0.25": {"decode": DecodeConfig(thresholds=(0.25,))},
     "polish of the best, 20 rounds": {"decode": DecodeConfig(polish_rounds=20)},
     "polish of the best eight, 20 rounds": {"decode": DecodeConfig(polish_rounds=20, polish_top=8)},

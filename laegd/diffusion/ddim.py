@@ -2,8 +2,8 @@
 
 Source: [1] GADSG, Algorithm 2, with DDIM's jumps for the shares and the exact posterior for the bits. Where we differ:
 what the network believes at each jump is kept, not at the last one alone, and noisy copies of it beside. Neither costs
-a network call, and plans made of all are better than those of the last belief. The first jump of all samples shares one
-call.
+a network call, and plans made of all are better than those of the last belief. In the first half of the jumps, where
+there is little but noise to see, an instance's samples share one call.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,15 @@ class SamplerConfig:
     """Settings of the sampler."""
 
     num_steps: int = 5
-    """Jumps from noise to data, one network call each, the first shared by an instance's samples; Table III."""
+    """Jumps from noise to data, one network call each; Table III."""
     eta: float = 0.0
     """Noise of the shares' steps: 0 is DDIM, 1 is DDPM's posterior."""
     every_step: bool = True
     """Plans are made of what the network believes at every step; false: at the last one alone, as in [1]."""
     noisy_copies: int = 3
     """Copies of each belief with noise on its logits, of which plans are made as well; 0: none, as in [1]."""
+    share_first_half: bool = True
+    """An instance's samples share the calls of the first half of the jumps, rounded down; false: none, as in [1]."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -76,14 +78,14 @@ def sample(
 ) -> Sample:
     """Draws one sample per key [batch sample 2] of each of the graphs.
 
-    The same key gives the same sample, whatever else is drawn, but for the first belief: at t = T there is noise alone
-    to see, and all samples of an instance take what the network says to the first of them.
+    The same key gives the same sample, whatever else is drawn, but for calls that are shared: there all samples of an
+    instance take what the network says to the first of them, and go on from noise of their own.
     """
     batch, num_samples = keys.shape[:2]
     keys = keys.reshape(batch * num_samples, -1)
 
-    def per_sample(values: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.repeat(x, num_samples, axis=0), values)
+    def repeated(values: Any, times: int) -> Any:
+        return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), values)
 
     def keys_at(stage: int | Array) -> tuple[Array, Array]:
         both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, stage)))(keys)
@@ -101,19 +103,28 @@ def sample(
         noise = normals(key_y, edge_shape) if config.eta > 0 else jnp.zeros_like(yt)
         return xt, ddim_step(yt, y0, noise, t, s, schedule, config.eta)
 
-    def jump(noised: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        said = believe(noised, step, graph_of_sample)
-        return move(noised, said, step), said
+    def jumps(noised: tuple[Array, Array], steps: Array, per_call: int) -> tuple[tuple[Array, Array], Any]:
+        graph_of_call = repeated(graph, num_samples // per_call)
+
+        def jump(noised: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+            xt, yt = noised
+            said = repeated(believe((xt[::per_call], yt[::per_call]), step, graph_of_call), per_call)
+            return move(noised, said, step), said
+
+        # A loop, not the steps written out: the compiled program is the smaller by their number.
+        return jax.lax.scan(jump, noised, steps)
 
     key_x, key_y = keys_at(0)
-    xt, yt = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32), normals(key_y, edge_shape)
-    jumps = np.array(stride(schedule.num_steps, config.num_steps))  # [step 2]: from t to s
-    steps = jnp.asarray(np.column_stack([np.arange(1, len(jumps) + 1), jumps]), dtype=jnp.int32)
-    said = per_sample(believe((xt[::num_samples], yt[::num_samples]), steps[0], graph))
-    graph_of_sample = per_sample(graph)
-    # A loop, not the steps written out: the compiled program is the smaller by their number.
-    _, drawn = jax.lax.scan(jump, move((xt, yt), said, steps[0]), steps[1:])
-    belief, y0 = (jnp.concatenate([one[None], more])[-config.num_kept :] for one, more in zip(said, drawn, strict=True))
+    noised = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32), normals(key_y, edge_shape)
+    from_to = np.array(stride(schedule.num_steps, config.num_steps))  # [step 2]
+    steps = jnp.asarray(np.column_stack([np.arange(1, len(from_to) + 1), from_to]), dtype=jnp.int32)
+    num_shared = config.num_steps // 2 if config.share_first_half and num_samples > 1 else 0
+    said = []
+    for per_call, part in ((num_samples, steps[:num_shared]), (1, steps[num_shared:])):
+        if len(part):
+            noised, heard = jumps(noised, part, per_call)
+            said.append(heard)
+    belief, y0 = (jnp.concatenate(parts)[-config.num_kept :] for parts in zip(*said, strict=True))
 
     def by_instance(values: Array) -> Array:
         return jnp.moveaxis(values, 0, 1).reshape(batch, num_samples, -1, *edge_shape)

@@ -50,19 +50,38 @@ def test_sample_depends_on_its_key_alone():
     assert not np.allclose(together.belief[2, 0], together.belief[2, 1])
 
 
-def test_first_belief_is_shared_and_asked_once():
-    """The network sees one example per instance first, then one per sample; samples part at the second step."""
-    seen = []
+def calls_and_beliefs(num_steps, num_samples, **settings):
+    """Returns the examples of every network call, in the order of t, and the beliefs drawn for six instances."""
+    calls = []
 
     def spy(xt, yt, t, graph):
-        seen.append(len(xt))
+        jax.debug.callback(lambda t: calls.append((int(t.ravel()[0]), t.size)), t)
         return blurred(xt, yt, t, graph)
 
-    keys = jax.random.split(jax.random.PRNGKey(0), (6, 4))
-    drawn = sample(spy, keys, None, (4, 3), SCHEDULE, SamplerConfig(5))
-    assert set(seen) == {6, 24}
-    np.testing.assert_array_equal(drawn.belief[:, :, 0], jnp.broadcast_to(drawn.belief[:, :1, 0], (6, 4, 4, 3)))
-    assert not np.allclose(drawn.belief[:, 0, 1], drawn.belief[:, 1, 1])
+    keys = jax.random.split(jax.random.PRNGKey(0), (6, 4))[:, :num_samples]
+    drawn = sample(spy, keys, None, (4, 3), SCHEDULE, SamplerConfig(num_steps, **settings))
+    jax.effects_barrier()
+    return [size for _, size in sorted(calls, reverse=True)], drawn.belief
+
+
+def test_calls_of_the_first_half_are_shared():
+    """One example per instance in two of five jumps, then one per sample; what is heard is heard by all."""
+    sizes, beliefs = calls_and_beliefs(5, 4)
+    assert sizes == [6, 6, 24, 24, 24]
+    np.testing.assert_array_equal(beliefs[:, :, :2], jnp.broadcast_to(beliefs[:, :1, :2], (6, 4, 2, 4, 3)))
+    for step in (2, 3, 4):
+        assert not np.allclose(beliefs[:, 0, step], beliefs[:, 1, step])
+
+
+@pytest.mark.parametrize(
+    "num_steps, num_samples, shared, sizes",
+    [(1, 4, True, [24]), (2, 4, True, [6, 24]), (5, 1, True, [6] * 5), (5, 4, False, [24] * 5)],
+)
+def test_calls_that_are_not_shared(num_steps, num_samples, shared, sizes):
+    """A single jump is each sample's own, and so are all where sharing is turned off; the first sample is the same."""
+    asked, beliefs = calls_and_beliefs(num_steps, num_samples, share_first_half=shared)
+    assert asked == sizes
+    np.testing.assert_allclose(beliefs[:, :1], calls_and_beliefs(num_steps, 2)[1][:, :1], rtol=1e-6)
 
 
 def test_last_step_alone_is_the_last_of_every_step():
