@@ -116,7 +116,7 @@ def sample(
 
     key_x, key_y = keys_at(0)
     noised = (uniforms(key_x, edge_shape) < 0.5).astype(jnp.float32), normals(key_y, edge_shape)
-    from_to = np.array(stride(schedule.num_steps, config.num_steps))  # [step 2]
+    from_to = np.array(stride(schedule.num_steps, config.num_steps))  # [step 2]: from t to s
     steps = jnp.asarray(np.column_stack([np.arange(1, len(from_to) + 1), from_to]), dtype=jnp.int32)
     num_shared = config.num_steps // 2 if config.share_first_half and num_samples > 1 else 0
     said = []

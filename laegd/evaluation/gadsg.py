@@ -119,7 +119,7 @@ class GADSG:
 
     @cached_property
     def _params(self) -> Tree:
-        """The network's parameters on all devices: put there anew, they cost a call on a CPU a tenth of its time."""
+        """The network's parameters on all devices, put there once and not by every call."""
         return self.loaded and replicate(self.loaded.params)
 
     @property
