@@ -109,11 +109,12 @@ class GADSG:
             if not positions:
                 continue
             batch = InstanceBatch.stack(one_scale)
-            program, size = self._sizes(batch)
-            self._compile(batch[: program.size], program)
-            for first in range(0, len(positions), size):
-                numbers = np.array(positions[first : first + size], dtype=np.int32)
-                found = self._solve_batch(batch[first : first + size], numbers, program)
+            program, size, order = self._sizes(batch)
+            self._compile(batch.take(order[: program.size]), program)
+            for first in range(0, len(order), size):
+                part = order[first : first + size]
+                numbers = np.array(positions, dtype=np.int32)[part]
+                found = self._solve_batch(batch.take(part), numbers, program)
                 plans.update(zip(numbers.tolist(), found, strict=True))
         return [plans[position] for position in range(len(instances))]
 
@@ -127,23 +128,25 @@ class GADSG:
         """Tells whether the network works on the edges alone, not on all pairs."""
         return self.loaded is not None and self.loaded.config.learner == "diffusion"
 
-    def _sizes(self, batch: InstanceBatch) -> tuple["_Shapes", int]:
-        """Returns the shapes of a call of the compiled programs, and how many instances make a batch.
+    def _sizes(self, batch: InstanceBatch) -> tuple["_Shapes", int, Int[np.ndarray, "instance"]]:
+        """Returns the shapes of a call of the compiled programs, how many instances make a batch, and their order.
 
         A call takes a power of two instances per device, so that few programs are ever compiled.
         """
         num_devices, lanes = jax.local_device_count(), num_lanes()
         covered = batch.costs.covered
-        num_edges = covered.sum() if self._lists_edges else covered.size
-        edges = max(num_edges / len(batch), 1.0) * self.settings.num_samples  # of an instance
+        num_edges = covered.sum(axis=(1, 2))
+        edges = num_edges.mean() if self._lists_edges else covered[0].size
+        edges = max(edges, 1.0) * self.settings.num_samples  # of an instance
         hidden = self.loaded.config.model.hidden if self.loaded else 1
         largest = min(EDGES_PER_BATCH, HIDDEN_PER_CALL / hidden) if on_cpu() else EDGES_PER_BATCH
         fair = -(-len(batch) // (num_devices * lanes))
         per_device = min(2 ** int(np.log2(max(largest / edges, 1.0))), 2 ** int(np.ceil(np.log2(fair))))
         size, calls = per_device * num_devices, int(EDGES_PER_BATCH / (edges * per_device))
         lanes = lanes if calls else 1  # a large call keeps a CPU busy by itself, and needs its memory
-        program = _Shapes(size, covered.shape[1:], _edges_at_most(batch, size), lanes)
-        return program, size * lanes * max(calls, 1)
+        order = dealt(num_edges, per_device)
+        program = _Shapes(size, covered.shape[1:], _edges_at_most(num_edges[order], size), lanes)
+        return program, size * lanes * max(calls, 1), order
 
     def _compile(self, batch: InstanceBatch, program: "_Shapes") -> None:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
@@ -263,10 +266,19 @@ class _Shapes(NamedTuple):
         return self.pairs[0] ** 2 * self.pairs[1] > LARGEST_POLISH
 
 
-def _edges_at_most(batch: InstanceBatch, size: int) -> int:
+def dealt(num_edges: Int[np.ndarray, "instance"], hand: int) -> Int[np.ndarray, "instance"]:
+    """Returns an order whose every `hand` instances have about as many edges together; the last ones may be fewer."""
+    order = np.argsort(num_edges, kind="stable")
+    rest = len(order) % hand
+    rows = order[rest:].reshape(hand, -1)
+    rows[1::2] = rows[1::2, ::-1]
+    return np.concatenate([rows.T.ravel(), order[:rest]])
+
+
+def _edges_at_most(num_edges: Int[np.ndarray, "instance"], size: int) -> int:
     """Returns the largest mean number of edges per instance that a device meets when a batch is cut and padded."""
-    counts = np.concatenate(cut(batch.costs.covered.sum(axis=(1, 2)), size))  # [part and device, instance]
-    return edges_per_graph(counts.ravel(), len(counts))
+    parts = np.concatenate(cut(num_edges, size))  # [part and device, instance]
+    return edges_per_graph(parts.ravel(), len(parts))
 
 
 def _concatenated(parts: Sequence[Tree]) -> Tree:

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from laegd.decoding.candidates import Problem, optimal_shares, plan_cost, problem_of, project_shares
-from laegd.decoding.decode import DecodeConfig, decode, greedy_assignment
+from laegd.decoding.decode import MOST_COMPARED, DecodeConfig, decode, greedy_assignment, rank_users
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, TruncatedNormal, draw
 from laegd.scenario.scenario import Scenario
@@ -314,3 +314,14 @@ def test_bad_settings_are_refused_by_name(settings, field):
     """Each wrong setting raises an error that names it."""
     with pytest.raises(ValueError, match=f"^{field}: Expected"):
         DecodeConfig(**settings)
+
+
+@pytest.mark.parametrize("num_users", [1, 30, MOST_COMPARED + 1])
+def test_users_are_ranked_by_both_keys_and_equals_keep_their_order(num_users):
+    """Few users are compared pair by pair, many are sorted: both as NumPy does it."""
+    rng = np.random.default_rng(num_users)
+    first, then = rng.integers(0, 3, (num_users, 5)), rng.integers(0, 4, (num_users, 5)) / 4
+    order, rank = rank_users(jnp.asarray(first), jnp.asarray(then))
+    expected = np.lexsort((then, first), axis=0)
+    np.testing.assert_array_equal(order, expected)
+    np.testing.assert_array_equal(rank, np.argsort(expected, axis=0))

@@ -11,8 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, exact_shares, load, random_belief
+from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, dealt, exact_shares, load, random_belief
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import is_feasible, plan_cost, violations
@@ -198,6 +200,16 @@ def test_batches_do_not_change_plans(network, instances, monkeypatch):
     parts = plain.solve(instances)
     monkeypatch.setattr("laegd.evaluation.gadsg.EDGES_PER_BATCH", EDGES_PER_BATCH)
     assert same(parts, plain.solve(instances))
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=60), st.integers(1, 8))
+def test_parts_of_a_batch_have_about_as_many_edges(num_edges, hand):
+    """Full parts differ by no more than the instances themselves; nobody is lost."""
+    counts = np.array(num_edges)
+    order = dealt(counts, hand)
+    assert sorted(order) == list(range(len(counts)))
+    full = counts[order][: len(counts) // hand * hand].reshape(-1, hand).sum(1)
+    assert len(full) == 0 or full.max() - full.min() <= counts.max() - counts.min()
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
