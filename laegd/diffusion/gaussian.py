@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from laegd.diffusion.categorical import drawn
 from laegd.diffusion.schedules import Schedule
 
 
@@ -24,7 +25,7 @@ def to_share(signal: Float[Array, "*edge"]) -> Float[Array, "*edge"]:
 
 def normals(keys: Array, shape: tuple[int, ...]) -> Float[Array, "batch ..."]:
     """Draws normal numbers, one key per example."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return drawn(jax.random.normal, keys, shape)
 
 
 def noise_signal(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, UInt
 from laegd.config import ExperimentConfig, TrainingConfig
 from laegd.decoding.decode import DecodeConfig, Decoded, Problem, decode
 from laegd.decoding.explore import Actions, decode_actions
+from laegd.diffusion.categorical import uniforms
 from laegd.diffusion.ddim import SamplerConfig, sample, with_noisy_copies
 from laegd.diffusion.loss import DenoiseFn, joint_loss
 from laegd.diffusion.schedules import DiffusionConfig, make_schedule
@@ -225,8 +226,8 @@ def make_random_sampler(num_samples: int) -> Callable[[Any, PlanInput], Belief]:
 
     def draw(seed: Array, batch: PlanInput) -> Belief:
         keys = sample_keys(seed, batch.number, num_samples)
-        shape = batch.problem.usable.shape[1:]
-        both = jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, (2, *shape))))(keys)
+        shape = (2, *batch.problem.usable.shape[1:])
+        both = jax.vmap(lambda keys: uniforms(keys, shape))(keys)
         return Belief(both[:, :, 0], both[:, :, 1])
 
     return over_devices(draw, reduced=False)
