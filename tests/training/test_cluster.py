@@ -45,11 +45,16 @@ def begin(*arguments, processes=2, devices=2, options=lambda rank: ()):
 
 
 def end(processes):
-    """Waits for all; returns code, output and errors of each, without the lines of the transport's own."""
+    """Waits for all; returns code, output and errors of each, without the lines of the transport's own.
+
+    Two of its threads that print at a time leave an empty line, so those are dropped too.
+    """
     ends = []
     for process in processes:
         out, err = process.communicate(timeout=400)
-        ends.append((process.returncode, "".join(x for x in out.splitlines(True) if "[Gloo]" not in x), err))
+        ends.append(
+            (process.returncode, "".join(x for x in out.splitlines(True) if x.strip() and "[Gloo]" not in x), err)
+        )
     return ends
 
 
