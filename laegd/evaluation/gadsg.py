@@ -113,7 +113,7 @@ class GADSG:
             self._compile(batch.take(order[: program.size]), program)
             for first in range(0, len(order), size):
                 part = order[first : first + size]
-                numbers = np.array(positions, dtype=np.int32)[part]
+                numbers = np.array([positions[i] for i in part], dtype=np.int32)
                 found = self._solve_batch(batch.take(part), numbers, program)
                 plans.update(zip(numbers.tolist(), found, strict=True))
         return [plans[position] for position in range(len(instances))]
