@@ -38,7 +38,7 @@ from laegd.cli.data import export, generate, import_sites
 from laegd.cli.learn import demo, pack, train
 from laegd.cli.plan import solve
 from laegd.cli.report import report
-from laegd.training.cluster import ReportedError
+from laegd.training.cluster import EXIT_STUCK, ReportedError, failed_exchange
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -111,6 +111,10 @@ def _run(call: Callable[[], None]) -> tuple[str, int]:
         return f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it.", EXIT_BAD_INPUT
     except (ValueError, FloatingPointError) as error:
         return "" if isinstance(error, ReportedError) else str(error), EXIT_BAD_INPUT
+    except RuntimeError as error:
+        if (message := failed_exchange(error)) is None:
+            raise
+        return message, EXIT_STUCK
 
 
 @contextmanager

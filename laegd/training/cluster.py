@@ -92,6 +92,7 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**how, heartbeat_timeout_seconds=int(2 * cluster.stuck_after_s) + 60)
+        _connect()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -99,6 +100,30 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
         ) from error
     kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
     return f"processes: {jax.process_count()}, each with {count} x {kind} ({found})"
+
+
+def _connect() -> None:
+    """Exchanges something among the same devices as all later exchanges, while all processes have just met.
+
+    Gloo (CPU) makes its connections at the first exchange and waits 30 s for the last process to come; later ones wait
+    as long as they must, so that a process may compile, label or read for longer than another.
+    """
+    import jax
+
+    gather(b"")
+    jax.pmap(lambda x: jax.lax.psum(x, "all"), axis_name="all")(np.zeros(jax.local_device_count())).block_until_ready()
+
+
+def failed_exchange(error: RuntimeError) -> str | None:
+    """Returns what to tell the user where an error is the runtime's in a job of several processes, else None."""
+    import jax
+
+    if not isinstance(error, jax.errors.JaxRuntimeError) or num_processes() == 1:
+        return None
+    return (
+        f"Expected all {num_processes()} processes to compute and exchange, got: {str(error).partition(chr(10))[0]}. "
+        "This one or another is lost, so this one ends. Run the same command again: it goes on from what was kept."
+    )
 
 
 def rank() -> int:
