@@ -12,14 +12,19 @@ from laegd.problem.instance import LOCAL, Costs
 
 
 def chosen(
-    values: Shaped[np.ndarray, "*costs user server"], server: Int[np.ndarray, "*batch user"]
+    values: Shaped[np.ndarray, "*costs #user server"], server: Int[np.ndarray, "*batch user"]
 ) -> Shaped[np.ndarray, "*batch user"]:
-    """Returns each user's value at its server, 0 for LOCAL; leading axes of `values` broadcast to those of `server`."""
+    """Returns each user's value at its server, 0 for LOCAL; the axes of `values` broadcast to those of `server`."""
     if values.shape[-1] == 0:
         return np.zeros(server.shape, values.dtype)
-    values = np.broadcast_to(values, (*server.shape, values.shape[-1]))
-    picked = np.take_along_axis(values, np.maximum(server, 0)[..., None], axis=-1)[..., 0]
+    picked = values.ravel().take(_before(values) + server, mode="clip")
     return np.where(server == LOCAL, np.zeros((), values.dtype), picked)
+
+
+def _before(values: Shaped[np.ndarray, "*leading size"]) -> Int[np.ndarray, "*leading"]:
+    """Counts the values before each run along the last axis; `np.take_along_axis` takes longer on small arrays."""
+    *leading, size = values.shape
+    return np.arange(0, values.size, size).reshape(leading)
 
 
 def load(
@@ -49,7 +54,8 @@ def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Floa
     ratio = floor / np.where(root > 0, root, 1.0)  # the floor binds where this exceeds theta
 
     order = np.argsort(ratio, axis=-1, kind="stable")
-    ratio, floor_k, root_k, server_k = (np.take_along_axis(v, order, axis=-1) for v in (ratio, floor, root, server))
+    order += _before(order)[..., None]
+    ratio, floor_k, root_k, server_k = (values.ravel().take(order) for values in (ratio, floor, root, server))
     at_server = server_k[..., None] == np.arange(num_servers)  # [*batch user server]
     floor_s = np.where(at_server, floor_k[..., None], 0.0)
     root_s = np.where(at_server, root_k[..., None], 0.0)
@@ -61,5 +67,5 @@ def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Floa
     left = 1.0 - np.where(free, 0.0, floor_s).sum(axis=-2)
     free_root = np.where(free, root_s, 0.0).sum(axis=-2)
     theta = np.where(free_root > 0, left, 0.0) / np.where(free_root > 0, free_root, 1.0)  # [*batch server]
-    theta_k = chosen(np.broadcast_to(theta[..., None, :], at_server.shape), server)
+    theta_k = chosen(theta[..., None, :], server)
     return np.maximum(floor, np.minimum(theta_k * root, 1.0))

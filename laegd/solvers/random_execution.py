@@ -151,4 +151,4 @@ def random_shares(
     rest = np.maximum(0.0, 1.0 - load(floor, server, num_servers))  # [cand server]
     total = load(weight, server, num_servers)
     rate = rest / np.where(total > 0, total, 1.0)
-    return floor + weight * chosen(np.broadcast_to(rate[:, None, :], (*server.shape, num_servers)), server)
+    return floor + weight * chosen(rate[:, None, :], server)
