@@ -97,23 +97,27 @@ def is_model_free(name: str) -> bool:
 
 def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None, option: str = "--methods") -> "Solver":
     """Builds a solver that needs no network."""
-    from laegd.solvers.alternating import AlternatingOptimization
-    from laegd.solvers.exact import ExactSolver
-    from laegd.solvers.mcmf import MCMF_SEARCH, MCMFSolver
-    from laegd.solvers.random_execution import RandomExecution
-
     match name:
         case "re":
+            from laegd.solvers.random_execution import RandomExecution
+
             return RandomExecution(seed=seed)
         case "ao":
+            from laegd.solvers.alternating import AlternatingOptimization
+
             return AlternatingOptimization()
         case "mcmf":
+            from laegd.solvers.mcmf import MCMFSolver
+
             return MCMFSolver()
         case "mcmf-search":
+            from laegd.solvers.mcmf import MCMF_SEARCH
+
             return MCMF_SEARCH
-        case "exact":
-            return ExactSolver(time_limit_s=time_limit_s)
-    return ExactSolver(name=name, time_limit_s=_time_limit(name, option))
+    from laegd.solvers.exact import ExactSolver
+
+    limit = time_limit_s if name == "exact" else _time_limit(name, option)
+    return ExactSolver(name=name, time_limit_s=limit)
 
 
 def make_solvers(
@@ -127,12 +131,12 @@ def make_solvers(
 
     Without a run, gadsg and certified take the network that ships with laegd.
     """
-    from laegd.training.model_file import DEFAULT
-
     for name in names or ():
         if name in LEARNED and name != "gadsg" and not checkpoints:
             raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got none. Train one first.")
     if not checkpoints and {"gadsg", "certified"} & {*(names or ())}:
+        from laegd.training.model_file import DEFAULT  # with JAX, for which methods without it need not wait
+
         checkpoints = [Path(DEFAULT)]
     host = {
         name: make_model_free(name, sampling.seed, time_limit_s, option)

@@ -7,8 +7,6 @@ with few items, each with few places. Greedy packing answers most instances; a c
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import LinearConstraint, milp
-from scipy.sparse import coo_array, vstack
 
 from laegd.problem.instance import LOCAL, Costs
 from laegd.problem.objective import SHARE_TOLERANCE
@@ -162,6 +160,9 @@ def _pack_users(costs: Costs, users: np.ndarray, preference: np.ndarray | None =
 
 def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None) -> np.ndarray | None:
     """Packs by integer programming; sets that fit only up to the solver's own tolerance are cut off."""
+    from scipy.optimize import LinearConstraint, milp  # half a second, and few networks come here
+    from scipy.sparse import coo_array, vstack
+
     user, server = np.nonzero(usable)
     (num_users, num_servers), edges = floor.shape, np.arange(len(user))
     rows = vstack(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import ndtr, ndtri
 
 from laegd.scenario.range import require_computable_channel, require_in_range
 from laegd.scenario.scenario import Channel, Nodes, ScenarioBatch, require, require_pairs
@@ -64,6 +63,8 @@ class TruncatedNormal:
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
         """Draws by the inverse of the distribution function: one uniform number a value, so no draw is rejected."""
+        from scipy.special import ndtr, ndtri  # a third of a second, for which whoever only plans need not wait
+
         if self.sd == 0 or self.low == self.high:
             return np.full(shape, min(max(self.mean, self.low), self.high))
         lowest, highest = ndtr([(self.low - self.mean) / self.sd, (self.high - self.mean) / self.sd])
