@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,10 +76,13 @@ def check_meta(meta: dict[str, Any]) -> None:
 
 
 def params_of(config: ExperimentConfig) -> Any:
-    """Returns the shapes of the configured network's parameters."""
+    """Returns the shapes of the configured network's parameters; its layers are alike, so one stands for all."""
     widths, mask = (len(NODE_COLUMNS), len(EDGE_COLUMNS)), np.ones((1, 1, 1), dtype=bool)
     node, edge = np.zeros((1, 1, widths[0]), np.float32), np.zeros((1, 1, 1, widths[1]), np.float32)
-    return jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)).params)
+    shallow = replace(config, model=replace(config.model, num_layers=1))
+    shapes = jax.eval_shape(lambda: create_state(shallow, GraphBatch(node, node, edge, mask)).params)
+    layers = {f"layer_{number}": shapes["encoder"]["layer_0"] for number in range(config.model.num_layers)}
+    return shapes | {"encoder": shapes["encoder"] | layers}
 
 
 def check_params(config: ExperimentConfig, params: Any) -> None:

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from laegd.cli import main
+from laegd.config import ExperimentConfig
 from laegd.evaluation.gadsg import load
+from laegd.graphs.encode import Normalisation, encode
+from laegd.models.denoiser import ModelConfig
+from laegd.problem.instance import InstanceBatch
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
+from laegd.training.meta import params_of
 from laegd.training.model_file import default_path, read_model
+from laegd.training.step import create_state
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,24 @@ def test_a_packed_run_is_the_run(run, packed):
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
     assert load(packed).name == "gadsg"
     assert {"commit", "versions", "data"} <= about(packed).keys()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ExperimentConfig(model=ModelConfig(hidden=16, num_layers=3)),
+        ExperimentConfig(model=ModelConfig(hidden=16, num_layers=3, encoder="convolution", directed=True)),
+        ExperimentConfig(model=ModelConfig(hidden=16, num_layers=3), learner="grlo"),
+    ],
+    ids=["attention", "convolution", "grlo"],
+)
+def test_expected_shapes_are_those_of_a_new_network(config):
+    """Of every layer, although one stands for all."""
+    scenarios = draw(ScenarioConfig(), Scale.parse("gs2_gu4_au2"), 1, np.random.default_rng(0))
+    batch = InstanceBatch.from_scenarios(scenarios)
+    graph = encode(batch, Normalisation.fit([batch]))
+    new = jax.eval_shape(lambda: create_state(config, graph).params)
+    assert params_of(config) == new
 
 
 def test_evaluate_and_sweep_take_a_file_where_they_take_a_run(run, packed, tmp_path, capsys):
