@@ -3,9 +3,11 @@
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import laegd
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
 
 PACKAGE = Path(laegd.__file__).parent
 LAYERS = [
@@ -81,3 +83,20 @@ def test_importing_the_package_does_not_wait_for_jax():
     code = "import sys, laegd, laegd.cli; print([m for m in ('jax', 'flax', 'orbax', 'scipy') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_planning_without_a_network_does_not_wait_for_jax(tmp_path):
+    """Nor do plans by proof and by chance load what only other solvers need."""
+    import subprocess
+    import sys
+
+    scenarios = draw(ScenarioConfig(), Scale.parse("gs2_gu4_au2"), 1, np.random.default_rng(0))
+    (tmp_path / "scenario.json").write_bytes(scenarios.scenario(0).to_json())
+    code = (
+        "import sys; from laegd.cli import main; main(sys.argv[1:]);"
+        "print([m for m in ('jax', 'flax', 'networkx', 'scipy', 'orbax') if m in sys.modules])"
+    )
+    for method in ("exact", "re"):
+        command = [sys.executable, "-c", code, "solve", "scenario.json", "--method", method, "--out", "plan.json"]
+        out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert out.stdout.splitlines()[-1] == "[]"
