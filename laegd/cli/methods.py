@@ -135,7 +135,7 @@ def make_solvers(
         if name in LEARNED and name != "gadsg" and not checkpoints:
             raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got none. Train one first.")
     if not checkpoints and {"gadsg", "certified"} & {*(names or ())}:
-        from laegd.training.model_file import DEFAULT  # with JAX, for which methods without it need not wait
+        from laegd.training.model_file import DEFAULT  # loads JAX, which the other methods do not need
 
         checkpoints = [Path(DEFAULT)]
     host = {

@@ -15,11 +15,10 @@ import numpy as np
 
 from laegd.graphs.shard_file import Sizes, read_about, read_arrays, read_bytes
 from laegd.problem.feasibility import packable
-from laegd.problem.instance import InstanceBatch, Plan, Solver
+from laegd.problem.instance import InstanceBatch, Plan
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Nodes, ScenarioBatch, require, require_pairs, settings_to_dict
 from laegd.solvers.exact import ExactSolver
-from laegd.solvers.mcmf import MCMFSolver
 
 DATASET_FORMAT = "laegd-dataset/1"
 BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilobytes
@@ -92,8 +91,13 @@ def draw_feasible(
 
 
 def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
-    solver: Solver | None = {"exact": ExactSolver(), "mcmf": MCMFSolver(), "none": None}[method]
-    return None if solver is None else solver.solve(instances)
+    if method == "none":
+        return None
+    if method == "exact":
+        return ExactSolver().solve(instances)
+    from laegd.solvers.mcmf import MCMFSolver  # loads networkx, which nobody else needs
+
+    return MCMFSolver().solve(instances)
 
 
 def make_block(recipe: Recipe, block: int) -> bytes:

@@ -5,6 +5,8 @@ none: a server minimises sum_k J_exe[k] / y_k subject to sum_k y_k <= 1 and y_k 
 give y_k = max(mu_k, theta * sqrt(J_exe[k])) with the one theta for which the shares sum to 1.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
@@ -14,17 +16,20 @@ from laegd.problem.instance import LOCAL, Costs
 def chosen(
     values: Shaped[np.ndarray, "*costs #user server"], server: Int[np.ndarray, "*batch user"]
 ) -> Shaped[np.ndarray, "*batch user"]:
-    """Returns each user's value at its server, 0 for LOCAL; the axes of `values` broadcast to those of `server`."""
+    """Returns each user's value at its server, 0 for LOCAL; the axes of `values` broadcast to those of `server`.
+
+    Every server must exist: numbers beyond the last one are not noticed.
+    """
     if values.shape[-1] == 0:
         return np.zeros(server.shape, values.dtype)
-    picked = values.ravel().take(_before(values) + server, mode="clip")
+    picked = values.ravel().take(_row_starts(values) + server)  # quicker than np.take_along_axis where arrays are small
     return np.where(server == LOCAL, np.zeros((), values.dtype), picked)
 
 
-def _before(values: Shaped[np.ndarray, "*leading size"]) -> Int[np.ndarray, "*leading"]:
-    """Counts the values before each run along the last axis; `np.take_along_axis` takes longer on small arrays."""
+def _row_starts(values: Shaped[np.ndarray, "*leading size"]) -> Int[np.ndarray, "*leading"]:
+    """Returns the position in `values.ravel()` at which each row along the last axis begins."""
     *leading, size = values.shape
-    return np.arange(0, values.size, size).reshape(leading)
+    return (size * np.arange(math.prod(leading))).reshape(leading)
 
 
 def load(
@@ -54,8 +59,8 @@ def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Floa
     ratio = floor / np.where(root > 0, root, 1.0)  # the floor binds where this exceeds theta
 
     order = np.argsort(ratio, axis=-1, kind="stable")
-    order += _before(order)[..., None]
-    ratio, floor_k, root_k, server_k = (values.ravel().take(order) for values in (ratio, floor, root, server))
+    position = _row_starts(order)[..., None] + order
+    ratio, floor_k, root_k, server_k = (values.ravel().take(position) for values in (ratio, floor, root, server))
     at_server = server_k[..., None] == np.arange(num_servers)  # [*batch user server]
     floor_s = np.where(at_server, floor_k[..., None], 0.0)
     root_s = np.where(at_server, root_k[..., None], 0.0)

@@ -160,7 +160,8 @@ def _pack_users(costs: Costs, users: np.ndarray, preference: np.ndarray | None =
 
 def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None) -> np.ndarray | None:
     """Packs by integer programming; sets that fit only up to the solver's own tolerance are cut off."""
-    from scipy.optimize import LinearConstraint, milp  # half a second, and few networks come here
+    # Half a second to load, even where solvers are timed: few networks get here.
+    from scipy.optimize import LinearConstraint, milp
     from scipy.sparse import coo_array, vstack
 
     user, server = np.nonzero(usable)

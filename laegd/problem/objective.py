@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from laegd.problem.allocation import chosen, load, optimal_shares
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.scenario.scenario import require
 
 SHARE_TOLERANCE = 1e-9
 """By this part shares may miss their floor, or together exceed a server; far above rounding."""
@@ -92,7 +93,12 @@ def make_plan(
         seconds: that the solver took.
         lower_bound: on the cost of any plan, if known.
         share: of each user; None: the optimal shares of this assignment.
+
+    Raises:
+        ValueError: A server does not exist.
     """
+    exist = ((server >= LOCAL) & (server < instance.num_servers)).all()
+    require(bool(exist), "server", f"{LOCAL} or 0 to {instance.num_servers - 1}", server, "Use LOCAL to stay.")
     shares = optimal_shares(instance.costs, server) if share is None else np.where(server == LOCAL, 0.0, share)
     if not is_feasible(instance.costs, server, shares):
         return infeasible_plan(instance, method, seconds=seconds)

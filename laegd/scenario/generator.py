@@ -63,7 +63,7 @@ class TruncatedNormal:
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
         """Draws by the inverse of the distribution function: one uniform number a value, so no draw is rejected."""
-        from scipy.special import ndtr, ndtri  # a third of a second, for which whoever only plans need not wait
+        from scipy.special import ndtr, ndtri  # takes a third of a second to load; planning does not need it
 
         if self.sd == 0 or self.low == self.high:
             return np.full(shape, min(max(self.mean, self.low), self.high))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -99,8 +100,6 @@ def flow(
         slots: how many users each server takes at most.
         equal_shares: whether only edges count whose floor 1 / slots obeys; then the floors of a server fit together.
     """
-    import networkx as nx  # a third of a second, for which other solvers need not wait
-
     num_users, num_servers = costs.usable.shape
     edge_cost = costs.transmit_cost + costs.execute_cost
     average = np.where(costs.usable, costs.execute_cost, 0.0).sum(axis=0) / np.maximum(costs.usable.sum(axis=0), 1)

@@ -80,6 +80,23 @@ def test_local_users_get_nothing_and_a_network_without_servers_works():
     assert optimal_shares(none, np.full(3, LOCAL)).tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 0), (0, 4, 3)])
+def test_without_users_or_instances_there_are_no_shares(shape):
+    """The answer has the shape of the assignment."""
+    costs = costs_with(np.ones(shape), np.ones(shape))
+    assert optimal_shares(costs, np.zeros(shape[:-1], dtype=np.int64)).shape == shape[:-1]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (5, 4, 3), (1, 4, 3), (5, 1, 3), (1, 1, 3)])
+def test_chosen_picks_by_index_whatever_broadcasts(shape):
+    """As a loop does, also from arrays that are not in C order."""
+    rng = np.random.default_rng(0)
+    server, values = rng.integers(-1, 3, (5, 4)), np.asfortranarray(rng.random(shape))
+    everywhere = np.broadcast_to(values, (5, 4, 3))
+    expected = [[0.0 if s == LOCAL else everywhere[i, u, s] for u, s in enumerate(row)] for i, row in enumerate(server)]
+    assert chosen(values, server).tolist() == expected
+
+
 @st.composite
 def assignments(draw):
     """Random assignments, some of which overfill a server."""

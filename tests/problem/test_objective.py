@@ -65,6 +65,13 @@ def test_make_plan_uses_the_optimal_shares():
     assert violations(small_instance(FLOORS), plan) == []
 
 
+@pytest.mark.parametrize("missing", [2, -2])
+def test_make_plan_refuses_a_server_that_does_not_exist(missing):
+    """There are two, 0 and 1."""
+    with pytest.raises(ValueError, match=r"server: Expected -1 or 0 to 1, got .*Use LOCAL to stay"):
+        make_plan(small_instance(FLOORS), np.array([0, missing, LOCAL]), "test")
+
+
 @pytest.mark.parametrize(
     ("server", "share", "local_allowed", "expected"),
     [
