@@ -2,8 +2,12 @@
 
 Source: [1] GADSG, Eqs. 22-24 (deadlines as floors mu on the shares). A user that misses its deadline locally must be
 offloaded, and a set of users fits on a server if and only if its floors sum to at most 1. That is a packing problem
-with few items, each with few places. Greedy packing answers most instances; a complete search decides the rest.
+with few items, each with few places. Greedy packing answers most instances; a complete search decides the rest, but for
+rare ones that no program decides in a moment.
 """
+
+import time
+from contextlib import suppress
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,24 +17,55 @@ from laegd.problem.objective import SHARE_TOLERANCE
 
 _CAPACITY = 1.0 + SHARE_TOLERANCE
 _NODE_LIMIT = 2_000  # tree nodes of 20 microseconds; past them an integer program is quicker
+_PATIENCE_S = 1.0  # HiGHS may search for hours, and hears no signal meanwhile
 
 
-def pack(costs: Costs, preference: Float[np.ndarray, "user server"] | None = None) -> Int[np.ndarray, "user"] | None:
-    """Packs the users that must offload; complete: None proves that they do not fit.
+def pack(
+    costs: Costs,
+    preference: Float[np.ndarray, "user server"] | None = None,
+    otherwise: Int[np.ndarray, "user"] | None = None,
+) -> Int[np.ndarray, "user"] | None:
+    """Packs the users that must offload.
 
     Args:
         costs: of one instance, without a leading axis.
         preference: servers with a larger value are tried first, a heuristic; None: those with the most room first.
+        otherwise: the answer where the preference leads nowhere within a moment; None: what is found without it.
 
     Returns:
-        The server of each user, LOCAL for every user that may stay; None if there is no feasible plan.
+        The server of each user, LOCAL for every user that may stay; None if there is no feasible plan, which `conflict`
+        then proves, or none was found within a moment.
     """
-    must = np.flatnonzero(~costs.local_allowed)
-    return _pack_users(costs, must, preference)
+    if preference is not None:
+        packed = pack_each(costs, preference[None], otherwise)
+        return None if packed is None else packed[0]
+    with suppress(_Undecided):
+        return _pack_users(costs, np.flatnonzero(~costs.local_allowed))
+    return None
+
+
+def pack_each(
+    costs: Costs,
+    preference: Float[np.ndarray, "cand user server"],
+    otherwise: Int[np.ndarray, "user"] | None = None,
+) -> Int[np.ndarray, "cand user"] | None:
+    """Packs as `pack` does, by several preferences."""
+    must, packed = np.flatnonzero(~costs.local_allowed), []
+    for wanted in preference:
+        try:
+            found = _pack_users(costs, must, wanted)
+        except _Undecided:
+            found = otherwise = pack(costs) if otherwise is None else otherwise
+        if found is None:
+            return None
+        packed.append(found)
+    return np.array(packed)
 
 
 def conflict(costs: Costs) -> tuple[int, ...]:
-    """Returns users that cannot be served together, none of whom could be left out; empty if the instance is feasible.
+    """Returns users that cannot be served together; empty if there are none, or none were found within a moment.
+
+    None of them could be left out, as far as a moment shows.
 
     Args:
         costs: of one instance, without a leading axis.
@@ -39,19 +74,23 @@ def conflict(costs: Costs) -> tuple[int, ...]:
     stranded = must[~costs.usable[must].any(axis=-1)]
     if len(stranded):
         return (int(stranded[0]),)
-    if _pack_users(costs, must) is not None:
+    try:
+        if _pack_users(costs, must) is not None:
+            return ()
+    except _Undecided:
         return ()
     # users with many options are dropped first, so that what remains is easy to understand
-    kept = list(must)
+    kept, deadline = list(must), time.perf_counter() + _PATIENCE_S
     for user in must[np.argsort(-costs.usable[must].sum(axis=-1), kind="stable")]:
         rest = np.array([other for other in kept if other != user], dtype=np.int64)
-        if _pack_users(costs, rest) is None:
-            kept.remove(user)
+        with suppress(_Undecided):
+            if _pack_users(costs, rest, deadline=deadline) is None:
+                kept.remove(user)
     return tuple(int(user) for user in kept)
 
 
 def packable(costs: Costs) -> Bool[np.ndarray, "instance"]:
-    """Tells which instances of a batch have a feasible plan; exact.
+    """Tells which instances of a batch have a feasible plan; False too where `pack` finds none within a moment.
 
     Args:
         costs: of a batch, with one leading axis.
@@ -89,14 +128,15 @@ def _greedy(costs: Costs, by_room: bool) -> np.ndarray:
     return packed
 
 
-class _NodeLimitReached(Exception):
-    """The tree search gave up; nothing is proved."""
+class _Undecided(Exception):
+    """A search gave up; nothing is proved."""
 
 
 class _TreeSearch:
     """Depth-first search for one packing: the user with the fewest servers left goes next."""
 
-    def __init__(self, floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None) -> None:
+    def __init__(self, floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None, deadline: float) -> None:
+        self.deadline = deadline
         self.floor = np.where(usable, floor, np.inf)  # [user server]
         self.preference = preference
         self.nodes_left = _NODE_LIMIT
@@ -107,8 +147,8 @@ class _TreeSearch:
         return server if self._place(server, room, np.arange(len(self.floor))) else None
 
     def _place(self, server: np.ndarray, room: np.ndarray, users: np.ndarray) -> bool:
-        if self.nodes_left == 0:
-            raise _NodeLimitReached
+        if self.nodes_left == 0 or time.perf_counter() > self.deadline:
+            raise _Undecided
         self.nodes_left -= 1
         while len(users):
             fits = self.floor[users] <= room  # [user server]
@@ -140,7 +180,12 @@ class _TreeSearch:
         return False
 
 
-def _pack_users(costs: Costs, users: np.ndarray, preference: np.ndarray | None = None) -> np.ndarray | None:
+def _pack_users(
+    costs: Costs, users: np.ndarray, preference: np.ndarray | None = None, deadline: float | None = None
+) -> np.ndarray | None:
+    """Packs these users; None proves that they do not fit; raises _Undecided, with a preference sooner than without."""
+    now = time.perf_counter()
+    deadline = now + _PATIENCE_S if deadline is None else deadline
     server = np.full(len(costs.local_allowed), LOCAL, dtype=np.int64)
     if not len(users):
         return server
@@ -149,16 +194,18 @@ def _pack_users(costs: Costs, users: np.ndarray, preference: np.ndarray | None =
         return None
     wanted = None if preference is None else preference[users]
     try:
-        packed = _TreeSearch(floor, usable, wanted).run()
-    except (_NodeLimitReached, RecursionError):
-        packed = _integer_program(floor, usable, wanted)
+        packed = _TreeSearch(floor, usable, wanted, now + 0.5 * (deadline - now)).run()
+    except (_Undecided, RecursionError) as error:
+        if wanted is not None:
+            raise _Undecided from error
+        packed = _integer_program(floor, usable, deadline)
     if packed is None:
         return None
     server[users] = packed
     return server
 
 
-def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarray | None) -> np.ndarray | None:
+def _integer_program(floor: np.ndarray, usable: np.ndarray, deadline: float) -> np.ndarray | None:
     """Packs by integer programming; sets that fit only up to the solver's own tolerance are cut off."""
     # Half a second to load, even where solvers are timed: few networks get here.
     from scipy.optimize import LinearConstraint, milp
@@ -174,14 +221,15 @@ def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarr
     ).tocsr()
     lower = np.concatenate([np.zeros(num_servers), np.ones(num_users)])
     upper = np.concatenate([np.full(num_servers, _CAPACITY), np.ones(num_users)])
-    cost = np.zeros(len(user)) if preference is None else -preference[user, server]
-    while True:
+    while (left := deadline - time.perf_counter()) > 0:
         limits = LinearConstraint(rows, lower, upper)  # pyright: ignore[reportArgumentType]
-        answer = milp(cost, integrality=np.ones(len(user)), bounds=(0, 1), constraints=limits)
+        answer = milp(
+            np.zeros(len(user)), integrality=1, bounds=(0, 1), constraints=limits, options={"time_limit": left}
+        )
         if answer.x is None:
             if answer.status == 2:  # proved infeasible
                 return None
-            raise RuntimeError(f"Expected a decided packing of {num_users} users, got: {answer.message}")
+            raise _Undecided
         x = answer.x > 0.5
         full = np.bincount(server[x], floor[user, server][x], num_servers) > _CAPACITY
         if not full.any():
@@ -192,3 +240,4 @@ def _integer_program(floor: np.ndarray, usable: np.ndarray, preference: np.ndarr
         rows = vstack([rows, np.array(cuts)]).tocsr()
         lower = np.concatenate([lower, np.full(len(cuts), -np.inf)])
         upper = np.concatenate([upper, [cut.sum() - 1 for cut in cuts]])
+    raise _Undecided

@@ -93,7 +93,7 @@ def decide(costs: Costs, share: Float[np.ndarray, "user server"]) -> Int[np.ndar
         share: that each user gets on each server.
 
     Returns:
-        The server of each user, or LOCAL; None proves that the instance has no feasible plan.
+        The server of each user, or LOCAL; None where `pack` finds none.
     """
     (num_users, home), must = costs.usable.shape, ~costs.local_allowed
     usable = np.concatenate([costs.usable, costs.local_allowed[:, None]], axis=1)  # [user place], the last one home

@@ -99,9 +99,14 @@ class ExactSolver:
         deadline = time.perf_counter() + (np.inf if self.time_limit_s is None else self.time_limit_s)
         packed = pack(instance.costs)
         if packed is None:
-            return np.inf
+            return np.inf if conflict(instance.costs) else _least_cost(cheapest_runs(instance.costs))
         costs, unit = reduce_costs(instance.costs, cheapest_of(instance.costs, [packed])[1])
         return _Search(costs, packed, deadline, self.max_columns).relax().bound * unit
+
+
+def _least_cost(least: Float[np.ndarray, "user"]) -> float:
+    """Adds up what users cost at least, less what rounding may have added."""
+    return float(least.sum() * (1.0 - _ROUNDING * len(least)))
 
 
 def lower_bound(instance: Instance) -> float:
@@ -219,8 +224,7 @@ class _Search:
         least = cheapest_runs(self.costs)
         dual = least - np.where(self.costs.local_allowed, self.costs.local_cost, 0.0)
         start = Columns.join([columns_of(self.edges, self.best)])
-        bound = float(least.sum() * (1.0 - _ROUNDING * len(least)))
-        return _Root(bound, dual, np.zeros(self.num_servers), start, np.ones(len(start)))
+        return _Root(_least_cost(least), dual, np.zeros(self.num_servers), start, np.ones(len(start)))
 
     def _certify(self, dual: np.ndarray, least: np.ndarray) -> float:
         """Computes the Lagrangian bound of these duals, less what rounding may have added."""

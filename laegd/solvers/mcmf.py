@@ -48,13 +48,14 @@ class MCMFSolver:
 
     def _solve_one(self, instance: Instance) -> Plan:
         start, costs = time.perf_counter(), instance.costs
-        if pack(costs) is None:
+        packed = pack(costs)
+        if packed is None:
             unserved = tuple(instance.user_ids[user] for user in conflict(costs))
             return infeasible_plan(instance, self.name, unserved, time.perf_counter() - start)
         rng, most = np.random.default_rng([self.seed, 0]), most_users(costs)
         candidates: dict[bytes, np.ndarray] = {}
         for i in range(self.num_weights):
-            server = repair(costs, flow(costs, *_guess(rng, most, i)))
+            server = repair(costs, flow(costs, *_guess(rng, most, i)), packed)
             candidates[server.tobytes()] = server
         if self.local_search:
             candidates = {key: improve(costs, server) for key, server in candidates.items()}
@@ -130,12 +131,13 @@ def flow(
     return server
 
 
-def repair(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "user"]:
+def repair(costs: Costs, server: Int[np.ndarray, "user"], packed: Int[np.ndarray, "user"]) -> Int[np.ndarray, "user"]:
     """Makes an assignment feasible: users that must offload come first, others go home where the floors do not fit.
 
     Args:
-        costs: of one instance that has a feasible plan.
+        costs: of one instance.
         server: index of each user's server, or LOCAL; on usable pairs only.
+        packed: a feasible place for each user that must offload, for where none is found near theirs.
     """
     users, must = np.arange(len(server)), ~costs.local_allowed
     edge_cost = costs.transmit_cost + costs.execute_cost
@@ -145,12 +147,8 @@ def repair(costs: Costs, server: Int[np.ndarray, "user"]) -> Int[np.ndarray, "us
     if (must & (kept == LOCAL)).any() or (room < 0).any():
         wanted = np.zeros(edge_cost.shape)
         wanted[users[server != LOCAL], server[server != LOCAL]] = edge_cost.max()
-        packed = pack(costs, wanted - edge_cost)
-        if packed is None:
-            raise ValueError(
-                "costs: Expected an instance with a feasible plan, got one without. Check with pack() first."
-            )
-        kept = packed
+        nearest = pack(costs, wanted - edge_cost, packed)
+        kept = packed if nearest is None else nearest
         room = _CAPACITY - load(np.where(kept == LOCAL, 0.0, costs.min_share[users, kept]), kept, len(room))
     saving = costs.local_cost - np.where(costs.usable, edge_cost, np.inf).min(axis=1, initial=np.inf)
     staying = users[~must & (server != LOCAL)]

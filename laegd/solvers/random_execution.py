@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from laegd.problem.allocation import chosen, load
-from laegd.problem.feasibility import conflict, pack
+from laegd.problem.feasibility import conflict, pack_each
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
 from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, make_plan, plan_cost
 from laegd.scenario.scenario import require
@@ -97,7 +97,7 @@ def draw_servers(
         turn: uniform random numbers; users go in this order, after those that must offload.
 
     Returns:
-        The server of each user, or LOCAL; None proves that the instance has no feasible plan.
+        The server of each user, or LOCAL; None where `pack` finds none.
     """
     num_cands, num_users, num_places = score.shape
     must = ~costs.local_allowed
@@ -108,12 +108,12 @@ def draw_servers(
     place = np.full((num_cands, num_users), num_places - 1)
     num_must = int(must.sum())
     stranded = _take_turns(floor, score, order[:, :num_must], room, place)
-    for cand in np.flatnonzero(stranded):
-        packed = pack(costs, score[cand, :, :-1])
+    if stranded.any():
+        packed = pack_each(costs, score[stranded, :, :-1])
         if packed is None:
             return None
-        place[cand] = np.where(packed == LOCAL, num_places - 1, packed)
-        room[cand, :-1] = _CAPACITY - load(chosen(costs.min_share, packed), packed, num_places - 1)
+        place[stranded] = np.where(packed == LOCAL, num_places - 1, packed)
+        room[stranded, :-1] = _CAPACITY - load(chosen(costs.min_share, packed), packed, num_places - 1)
     _take_turns(floor, score, order[:, num_must:], room, place)
     return np.where(place == num_places - 1, LOCAL, place)
 

@@ -176,7 +176,7 @@ def test_repair_leaves_a_feasible_assignment_of_users_who_must_offload_alone():
     """Nothing is moved that need not be."""
     instance, _ = reference(REFERENCE[0])
     plan = MCMFSolver(local_search=True).solve([instance])[0]
-    np.testing.assert_array_equal(repair(instance.costs, plan.server), plan.server)
+    np.testing.assert_array_equal(repair(instance.costs, plan.server, plan.server), plan.server)
 
 
 def test_local_search_stops_where_no_move_and_no_swap_helps():
