@@ -22,6 +22,7 @@ from laegd.scenario.scenario import in_short, require, settings_to_dict
 
 Settings = typing.TypeVar("Settings")
 
+MAX_CHARACTERS = 16_000  # of a file; those of configs/ have a thousand
 MAX_STEPS = 10**9
 MAX_AT_ONCE = 100_000  # graphs, samples or actions that are in memory together
 _AT_ONCE = ("batch_size", "validation_samples")
@@ -205,9 +206,12 @@ def load_scenario_config(path: Path) -> ScenarioConfig:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: Expected a readable TOML file, got: {error}. Name one of configs/.") from error
+    limit = f"at most {MAX_CHARACTERS:,} characters"  # tomllib takes seconds over a key of 30,000
+    require(len(text) <= MAX_CHARACTERS, str(path), limit, "more", "Shorten it.")
     try:
         return tomllib.loads(text)
     except RecursionError as error:

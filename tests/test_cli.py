@@ -49,6 +49,17 @@ def scenario(data, tmp_path):
     return path
 
 
+def test_names_move_no_cursor(cli, scenario, tmp_path):
+    """Neither in answers nor in errors; a name is anyone's text."""
+    evil = changed(
+        scenario, "evil.json", lambda s: s["users"][0].update(id="\x1b]0;owned\x07\nforged", deadline_s=1e-9)
+    )
+    code, out, err = cli("solve", evil, "--method", "re", "--out", tmp_path / "plan.json")
+    assert code == 3
+    for text in (out, err):
+        assert r"\x1b]0;owned\x07\nforged cannot be served" in text and text.count("\n") == 1
+
+
 def changed(path, name, change):
     """Writes an altered copy of a JSON file beside it."""
     document = json.loads(path.read_text())

@@ -56,9 +56,13 @@ def join_cluster(cluster: "Cluster") -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line of the answer, as it is: neither wrapped nor marked up."""
+    """Prints a line of the answer, neither wrapped nor marked up; what would move the cursor is escaped."""
     if _rank == 0:
-        print(line, flush=True)
+        print(_printable(line), flush=True)
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def show(table: Any) -> None:
@@ -70,8 +74,7 @@ def show(table: Any) -> None:
 def tell(message: str) -> None:
     """Prints one line on standard error; ranks other than 0 say who they are."""
     who = f"rank {_rank}: " if _rank else ""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(message.split()))
-    print(f"laegd: {who}{line}", file=sys.stderr, flush=True)
+    print(f"laegd: {who}{_printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -99,6 +99,8 @@ def _targets(scenarios: Sequence[Path], out: Path, option: str, suffix: str) -> 
 
 
 def _describe(instance: "Instance", plan: "Plan") -> str:
+    from laegd.scenario.scenario import in_short
+
     if plan.feasible:
         local = int((plan.server < 0).sum())
         gap = "gap unknown" if plan.gap is None else f"certified gap {100 * plan.gap:.4f} %"
@@ -109,7 +111,8 @@ def _describe(instance: "Instance", plan: "Plan") -> str:
     if not plan.unserved:
         return "no feasible plan found; it is not proved that there is none"
     together = " together" if len(plan.unserved) > 1 else ""
+    names = in_short(", ".join(plan.unserved))
     return (
-        f"no feasible plan: {', '.join(plan.unserved)} cannot be served{together} within the deadline; "
+        f"no feasible plan: {names} cannot be served{together} within the deadline; "
         "raise it, or bring a server in reach"
     )

@@ -91,7 +91,7 @@ def _layout(sizes: Sizes) -> dict[str, tuple[Any, tuple[int, ...]]]:
 
 def text_in(archive: zipfile.ZipFile, name: str) -> str:
     """Returns a text of a bounded size."""
-    with archive.open(f"{name}.npy") as file:
+    with _member(archive, name) as file:
         shape, dtype = _header(file)
     require(dtype.kind == "U" and dtype.itemsize <= 4 * MAX_ABOUT, name, "a text", dtype.str, "")
     return str(array_in(archive, name, dtype, shape))
@@ -99,21 +99,27 @@ def text_in(archive: zipfile.ZipFile, name: str) -> str:
 
 def array_in(archive: zipfile.ZipFile, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns an array, which is read only where it says that it has this type and shape."""
-    with archive.open(f"{name}.npy") as file:
+    with _member(archive, name) as file:
         found_shape, found = _header(file)
     expected, got = (f"{kind.str} of shape {axes}" for kind, axes in ((np.dtype(dtype), shape), (found, found_shape)))
     require(got == expected, name, expected, got, "")
-    with archive.open(f"{name}.npy") as file:
+    with _member(archive, name) as file:
         values = np.lib.format.read_array(file, allow_pickle=False)
         require(not file.read(1), name, "nothing behind the array", "more", "")
     return values
 
 
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    """Opens an array, unless it is packed in a way that `zipfile` unpacks whole, whatever its size."""
+    packed = archive.getinfo(f"{name}.npy").compress_type
+    require(packed in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), name, "stored or deflated", f"method {packed}", "")
+    return archive.open(f"{name}.npy")
+
+
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
-    require(version in ((1, 0), (2, 0)), "npy", "version 1.0 or 2.0", version, "")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    require(version == (1, 0), "npy", "version 1.0, whose header is small", version, "")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     return shape, dtype
 
 

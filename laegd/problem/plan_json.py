@@ -1,5 +1,6 @@
 """Plans as users read and write them: JSON, `laegd-plan/1`. Numbers read back to the same float64."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 import msgspec
@@ -88,8 +89,9 @@ def plan_from_json(instance: Instance, text: bytes | str) -> Plan:
         document.cost,
         "Correct `cost` or `feasible`.",
     )
+    user_ids = set(instance.user_ids)
     for position, name in enumerate(document.unserved):
-        _require_known(f"unserved[{position}]", name, instance.user_ids, "user")
+        _require_known(f"unserved[{position}]", name, user_ids, "user")
     return Plan(
         document.method,
         server,
@@ -102,7 +104,7 @@ def plan_from_json(instance: Instance, text: bytes | str) -> Plan:
     )
 
 
-def _require_known(field: str, name: str, known: tuple[str, ...], kind: str) -> None:
+def _require_known(field: str, name: str, known: Collection[str], kind: str) -> None:
     require(
         name in known, field, f"the id of a {kind} of the scenario", name, "Use the scenario the plan was made for."
     )
@@ -114,12 +116,12 @@ def _assignment(instance: Instance, rows: tuple[UserRow, ...]) -> tuple[np.ndarr
     server, share = np.full(instance.num_users, LOCAL, dtype=np.int64), np.zeros(instance.num_users)
     seen: set[str] = set()
     for position, row in enumerate(rows):
-        _require_known(f"users[{position}].id", row.id, instance.user_ids, "user")
+        _require_known(f"users[{position}].id", row.id, user_index, "user")
         require(row.id not in seen, f"users[{position}].id", "each user once", row.id, "Remove one of the two.")
         seen.add(row.id)
         share[user_index[row.id]] = row.share
         if row.server is not None:
-            _require_known(f"users[{position}].server", row.server, instance.server_ids, "server")
+            _require_known(f"users[{position}].server", row.server, server_index, "server")
             server[user_index[row.id]] = server_index[row.server]
     missing = [name for name in instance.user_ids if name not in seen]
     require(not missing, "users", "every user of the scenario", f"none for {missing[:3]}", "Add the missing users.")

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ LATITUDE_NAMES = ("latitude", "lat", "latitudedeg", "latdeg", "latitudewgs84", "
 LONGITUDE_NAMES = ("longitude", "lon", "lng", "long", "longitudedeg", "londeg", "longitudewgs84", "xcoord", "x")
 ID_NAMES = ("id", "siteid", "serverid", "userid", "stationid", "cellid", "uuid", "name", "sitename")
 MAX_ID_LENGTH = 200  # of the scenario format
+MAX_ROWS, MAX_BYTES = 1_000_000, 200_000_000  # of a file
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ def _find_columns(header: Sequence[str]) -> _Columns | None:
 
 
 def _text_of(path: Path) -> str:
-    raw = path.read_bytes()
+    with open(path, "rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    require(len(raw) <= MAX_BYTES, str(path), f"at most {MAX_BYTES / 1e6:.0f} MB", "more", "Remove what is no place.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,14 +78,17 @@ def _text_of(path: Path) -> str:
     return text
 
 
-def _rows_of(path: Path, text: str, separator: str) -> list[list[str]]:
-    """Splits a file into rows; row numbers are those a spreadsheet shows, so empty rows stay."""
-    rows: list[list[str]] = []
+def _rows_of(path: Path, text: str, separator: str, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """Yields rows and their numbers, those that a spreadsheet shows, so empty rows count."""
+    number = 0
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict, skipinitialspace=True)
     try:
-        rows.extend(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True))
+        for number, row in enumerate(rows, start=1):
+            if number > MAX_ROWS:
+                raise ValueError(f"{path}: Expected at most {MAX_ROWS:,} rows, got more. Remove the empty ones.")
+            yield number, row
     except csv.Error as error:
-        raise ValueError(f"{path}, row {len(rows) + 1}: Expected CSV, got: {error}. Correct its quotes.") from error
-    return rows
+        raise ValueError(f"{path}, row {number + 1}: Expected CSV, got: {error}. Correct its quotes.") from error
 
 
 def _degrees(where: str, cell: str, limit: float, decimal_comma: bool) -> float:
@@ -107,11 +113,8 @@ def _header_of(path: Path, text: str) -> tuple[int, str, _Columns]:
     """Returns the header's row number, the separator and the columns."""
     headers = []
     for separator in SEPARATORS:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-        try:
-            headers.append((separator, *next(((n, row) for n, row in enumerate(rows, 1) if any(row)), (1, []))))
-        except csv.Error as error:
-            raise ValueError(f"{path}, row {rows.line_num}: Expected CSV, got: {error}. Correct that row.") from error
+        rows = _rows_of(path, text, separator, strict=False)
+        headers.append((separator, *next(((number, row) for number, row in rows if any(row)), (1, []))))
     for separator, number, row in headers:
         if columns := _find_columns(row):
             return number, separator, columns
@@ -136,7 +139,7 @@ def read_sites(path: str | Path) -> Places:
     header, separator, columns = _header_of(path, text)
     row_of_id: dict[str, int] = {}
     degrees: list[tuple[float, float]] = []
-    for number, row in enumerate(_rows_of(path, text, separator), start=1):
+    for number, row in _rows_of(path, text, separator):
         if number <= header or not any(cell.strip() for cell in row):
             continue
 

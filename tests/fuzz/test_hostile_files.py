@@ -18,6 +18,7 @@ import laegd
 from laegd.config import load_config, load_scenario_config
 from laegd.evaluation.web.files import read_files
 from laegd.graphs.dataset import Dataset, Recipe, generate
+from laegd.graphs.shard_file import Sizes, read_about, read_arrays
 from laegd.problem.instance import Instance
 from laegd.problem.plan_json import plan_from_json
 from laegd.scenario.places import read_sites
@@ -48,13 +49,19 @@ def change_manifest(folder, change):
     path.write_text(json.dumps(manifest))
 
 
-def replace_member(path, name, content):
+def replace_member(path, name, content, packing=zipfile.ZIP_DEFLATED):
     """Puts other bytes in the place of one array of a shard."""
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", packing) as archive:
         for member, old in members.items():
             archive.writestr(member, content if member == f"{name}.npy" else old)
+
+
+def read_shard(path):
+    """Reads a shard without asking the manifest whether it is the right one."""
+    content = path.read_bytes()
+    return read_about(path, content), read_arrays(path, content, Sizes(4, 6, 3))
 
 
 def header(shape, dtype):
@@ -83,6 +90,25 @@ def test_a_shard_that_claims_other_arrays_is_refused_unread(copy, name, content)
     for act in (Dataset.open(copy).read_all, lambda: generate(RECIPE, copy)):
         with pytest.raises(ValueError, match=r"shard-00000\.npz: Expected (a whole shard, got damage|SHA-256)"):
             act()
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["about", "cost"])
+def test_a_shard_that_unpacks_to_any_size_is_refused_unread(copy, name, packing):
+    """Python unpacks these ways of packing whole: a kilobyte is gigabytes."""
+    path = copy / "shard-00000.npz"
+    replace_member(path, name, bytes(20_000_000), packing)
+    with pytest.raises(ValueError, match=r"shard-00000\.npz: .*(about|cost): Expected stored or deflated"):
+        read_shard(path)
+
+
+@pytest.mark.parametrize("name", ["about", "cost"])
+def test_a_shard_with_an_endless_header_is_refused_unread(copy, name):
+    """NumPy reads headers of version 2.0 before it looks at them, up to four gigabytes."""
+    path = copy / "shard-00000.npz"
+    replace_member(path, name, b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(1000))
+    with pytest.raises(ValueError, match=r"shard-00000\.npz: .*npy: Expected version 1\.0"):
+        read_shard(path)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +159,7 @@ def test_a_scale_that_no_memory_holds_is_refused(scale):
         ("[grlo]\nnum_actions = 1000000000", "grlo.num_actions: Expected at most 100,000"),
         ('[[data.train]]\nscale = "gs9_gu9_au9"\ncount = 1000000000000\nseed = 1', "count: Expected at most"),
         (f"a = {'[' * 5000}", "Expected TOML, got brackets in one another"),
+        (f"{'a.' * 15_000}a = 1", "Expected at most 16,000 characters"),
         (f"a = {'9' * 5000}", "Expected TOML, got: Exceeds the limit"),
     ],
 )
@@ -230,6 +257,27 @@ def test_a_table_with_an_endless_cell_is_refused(tmp_path, cell):
     (tmp_path / "a.csv").write_bytes(cell.encode() + b"," + SITES)
     with pytest.raises(ValueError, match=r"a\.csv, row 1: Expected CSV, got: field larger than"):
         read_sites(tmp_path / "a.csv")
+
+
+def test_a_table_of_endless_rows_is_refused(tmp_path):
+    """Most of them empty."""
+    (tmp_path / "a.csv").write_bytes(SITES + b"\n" * 1_000_000)
+    with pytest.raises(ValueError, match=r"a\.csv: Expected at most 1,000,000 rows"):
+        read_sites(tmp_path / "a.csv")
+
+
+def test_a_plan_of_many_users_is_read_in_their_number():
+    """Twenty thousand; a time that grew with their square would be 20 s."""
+    document = json.loads(scenario_text())
+    count = 20_000
+    document["users"] = [{**document["users"][0], "id": f"u{i}"} for i in range(count)]
+    document["servers"] = document["servers"][:1]
+    instance = Instance.from_scenario(Scenario.from_json(json.dumps(document)))
+    row = {"server": None, "share": 0, "delay_s": None, "energy_j": None, "cost": None}
+    plan = {"format": "laegd-plan/1", "method": "x", "cost": None, "lower_bound": None, "gap": None, "feasible": False}
+    plan |= {"seconds": 0, "users": [{"id": f"u{i}", **row} for i in range(count)]}
+    plan["unserved"] = [f"u{i}" for i in reversed(range(count))]
+    assert len(plan_from_json(instance, json.dumps(plan)).unserved) == count
 
 
 # places and code

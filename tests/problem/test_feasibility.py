@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from laegd.problem import feasibility
-from laegd.problem.feasibility import conflict, pack, packable
+from laegd.problem.feasibility import conflict, pack, pack_each, packable
 from laegd.problem.instance import LOCAL, Costs, InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 
@@ -127,6 +127,31 @@ def test_the_integer_program_does_not_overfill_within_its_own_tolerance(monkeypa
     monkeypatch.setattr(feasibility, "_NODE_LIMIT", 0)
     assert pack(costs_of_floors([[0.5], [0.5 + 1e-7]])) is None
     assert pack(costs_of_floors([[0.5], [0.5]])) is not None
+
+
+@pytest.fixture
+def hard(monkeypatch) -> Costs:
+    """Sixty users for twenty servers, which three of a mean size would just fill: an hour of search and more."""
+    monkeypatch.setattr(feasibility, "_PATIENCE_S", 0.1)
+    floor = np.random.default_rng(1).uniform(0.24, 0.46, 60)
+    return costs_of_floors(np.repeat(19.9 * floor[:, None] / floor.sum(), 20, axis=1))
+
+
+def test_a_packing_that_nobody_decides_is_given_up(hard):
+    """Neither a plan nor a proof is claimed; a packing that is known stands in for one that a preference asks for."""
+    assert pack(hard) is None
+    assert conflict(hard) == ()
+    assert not packable(Costs(*(values[None] for values in hard))).any()
+    preference, known = np.random.default_rng(2).random((2, 60, 20)), np.arange(60) % 20
+    assert pack_each(hard, preference) is None
+    assert (pack_each(hard, preference, known) == known).all()
+
+
+def test_a_conflict_need_not_be_irreducible_where_nobody_decides(hard):
+    """One user too many for the servers: a proof at once, for which others are left out as far as a moment shows."""
+    more = costs_of_floors(np.concatenate([hard.min_share, np.full((3, 20), 0.4)]))
+    users = conflict(more)
+    assert users and more.min_share[list(users), 0].sum() > 20
 
 
 def test_a_batch_is_judged_like_its_instances():

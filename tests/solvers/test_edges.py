@@ -1,6 +1,7 @@
 """Every solver on networks at the edges: extreme numbers, ties, full servers, nobody in reach, nothing in time."""
 
 import math
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,9 +14,10 @@ from checks import check, check_against_optimum, check_refusal
 from hypothesis import given, settings
 from scipy.optimize import LinearConstraint, milp
 
+from laegd.problem import feasibility
 from laegd.problem.instance import LOCAL, Instance
 from laegd.solvers.alternating import AlternatingOptimization
-from laegd.solvers.exact import ExactSolver
+from laegd.solvers.exact import ExactSolver, lower_bound
 from laegd.solvers.mcmf import MCMF_SEARCH, MCMFSolver
 from laegd.solvers.random_execution import RandomExecution
 
@@ -50,6 +52,24 @@ def check_all(scenario) -> float:
     if exact.feasible:
         assert exact.gap <= 1e-9 and exact.cost <= optimum * (1 + 1e-8)
     return exact.cost
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_users_of_whom_nobody_knows_whether_they_fit_are_answered_within_moments(solver, monkeypatch):
+    """Sixty users who must offload to twenty servers, which three of a mean size would just fill: no plan, no proof."""
+    monkeypatch.setattr(feasibility, "_PATIENCE_S", 0.1)
+    floor = np.random.default_rng(1).uniform(0.24, 0.46, 60)
+    work = 19.9 * 1.2e10 * floor / floor.sum()  # of servers that have a second
+    users = [
+        wild.user(i, workload_flop=flop, task_bits=1e-3, capacity_flops=1e3, deadline_s=1.0)
+        for i, flop in enumerate(work.tolist())
+    ]
+    scenario = wild.network([wild.server(s, "GS") for s in range(20)], users)
+    begin = time.perf_counter()
+    plan = solve(solver, scenario)
+    assert (plan.feasible, plan.unserved, plan.cost) == (False, (), np.inf)
+    assert time.perf_counter() - begin < 30.0  # HiGHS alone would take an hour and more
+    assert 0 < lower_bound(Instance.from_scenario(scenario)) < np.inf
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
