@@ -49,6 +49,17 @@ def scenario(data, tmp_path):
     return path
 
 
+def test_too_little_memory_is_told_in_a_line(cli, scenario, tmp_path, monkeypatch):
+    """What NumPy says of it, and what to do."""
+
+    def fail(*_):
+        raise MemoryError("Unable to allocate 20.0 GiB")
+
+    monkeypatch.setattr("laegd.solvers.exact.ExactSolver.solve", fail)
+    code, _, err = cli("solve", scenario, "--out", tmp_path / "plan.json")
+    assert (code, err.count("\n")) == (2, 1) and "got: Unable to allocate 20.0 GiB. Plan less" in err
+
+
 def test_names_move_no_cursor(cli, scenario, tmp_path):
     """Neither in answers nor in errors; a name is anyone's text."""
     evil = changed(

@@ -111,6 +111,9 @@ def _run(call: Callable[[], None]) -> tuple[str, int]:
         return f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it.", EXIT_BAD_INPUT
     except (ValueError, FloatingPointError) as error:
         return "" if isinstance(error, ReportedError) else str(error), EXIT_BAD_INPUT
+    except MemoryError as error:
+        reason = str(error) or "none left"
+        return f"memory: Expected enough for this, got: {reason}. Plan less at a time.", EXIT_BAD_INPUT
     except RuntimeError as error:
         if (message := failed_exchange(error)) is None:
             raise

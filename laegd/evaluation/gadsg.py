@@ -49,6 +49,7 @@ _COMPILED: set[tuple] = set()  # programs and shapes that have run in this proce
 
 MAX_SAMPLES = 100_000
 LARGEST_POLISH = 2**22  # users x users x servers of an instance; local search of larger ones runs on the host
+MAX_BELIEFS = 2**30  # numbers that an instance's candidates are made of, 4 GB
 EDGES_PER_BATCH = 2**16  # samples x edges per accelerator, or per core of a CPU: tens of megabytes
 HIDDEN_PER_CALL = 7 * 2**15  # samples x edges x hidden width that a core computes at a time: what its cache holds
 
@@ -134,7 +135,10 @@ class GADSG:
         A call takes a power of two instances per device, so that few programs are ever compiled.
         """
         num_devices, lanes = jax.local_device_count(), num_lanes()
-        covered = batch.costs.covered
+        covered, settings = batch.costs.covered, self.settings
+        beliefs = settings.sampler.num_beliefs * len(settings.decode.thresholds) * covered[0].size  # of a sample
+        most = f"at most {MAX_BELIEFS // max(beliefs, 1)} for networks of this size"
+        require(settings.num_samples * beliefs <= MAX_BELIEFS, "num_samples", most, settings.num_samples, "Use fewer.")
         num_edges = covered.sum(axis=(1, 2))
         edges = num_edges.mean() if self._lists_edges else covered[0].size
         edges = max(edges, 1.0) * self.settings.num_samples  # of an instance

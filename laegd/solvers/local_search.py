@@ -17,6 +17,7 @@ from laegd.problem.objective import is_feasible, plan_cost
 
 # Rounding must not make two plans of equal cost alternate: a change must gain this share of the cost.
 _LEAST_GAIN = 1e-12
+MAX_USERS = 5_000
 _NOBODY = -1
 _MEMBERS_AT_ONCE = 2**18  # over the sets that are priced together: some tens of megabytes
 
@@ -26,13 +27,15 @@ def improve(
 ) -> Int[np.ndarray, "user"]:
     """Applies the best move or swap of users until none lowers the cost, or time is over.
 
+    Networks of more than MAX_USERS stay as they are: the tables of all swaps would take gigabytes.
+
     Args:
         costs: of one instance, without a leading axis.
         server: index of each user's server, or LOCAL; a feasible assignment.
         deadline: on the clock of `time.perf_counter`.
         max_changes: that are made; None: all that help.
     """
-    if not len(server):
+    if not 0 < len(server) <= MAX_USERS:
         return server
     server = server.copy()
     least = _LEAST_GAIN * float(plan_cost(costs, server, optimal_shares(costs, server)))

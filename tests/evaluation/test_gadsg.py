@@ -364,6 +364,14 @@ def test_bad_run_folder_is_refused_in_one_line(copy, damage, message):
     assert str(copy) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_more_candidates_than_memory_holds_are_refused(solver, instances, monkeypatch):
+    """Before anything is drawn; the limit is that of the network at hand."""
+    beliefs = solver.settings.sampler.num_beliefs * len(solver.settings.decode.thresholds) * 6 * 3
+    monkeypatch.setattr("laegd.evaluation.gadsg.MAX_BELIEFS", 10 * beliefs)
+    with pytest.raises(ValueError, match="num_samples: Expected at most 10 for networks of this size, got 11"):
+        solver.with_settings(num_samples=11).solve(instances)
+
+
 def test_bad_plan_settings_are_named(network):
     """Samples and sampling steps are checked where the solver is built."""
     with pytest.raises(ValueError, match="num_samples: Expected at least 1, got 0"):

@@ -68,7 +68,7 @@ def test_every_step_is_the_best_one():
 
 
 def test_limits_leave_a_whole_plan(monkeypatch):
-    """No time, or room for few sets at once, or few changes: the start, the same end, and a plan in between."""
+    """No time, or room for few sets at once, few changes, or for few users: whole plans."""
     for instance in drawn("gs6_gu14_au10", 3, 5):
         start = pack(instance.costs)
         end = improve(instance.costs, start)
@@ -80,3 +80,5 @@ def test_limits_leave_a_whole_plan(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("laegd.solvers.local_search._MEMBERS_AT_ONCE", 1)
             np.testing.assert_array_equal(improve(instance.costs, start), end)
+            patch.setattr("laegd.solvers.local_search.MAX_USERS", instance.num_users - 1)
+            np.testing.assert_array_equal(improve(instance.costs, start), start)
