@@ -5,6 +5,7 @@ import fcntl
 import glob
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,6 +65,25 @@ def require_writable(path: Path) -> None:
     raise ValueError(f"{path}: Expected a file in a writable folder, got {found}. Choose another.")
 
 
+def open_own(path: Path) -> int:
+    """Opens a file to read it and to write at its end, made where it is missing.
+
+    Raises:
+        ValueError: It is a link, which in a stranger's folder can lead to any file of ours, or no regular file.
+    """
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
+        file = os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"{path}: Expected a file of its own, got a link to another. Delete the link.") from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise ValueError(f"{path}: Expected a file, got a pipe or a device. Delete it.")
+    return file
+
+
 @contextmanager
 def locked(path: Path, remedy: str) -> Iterator[None]:
     """Keeps other jobs out while the block runs; a job that dies, however, lets go of its lock.
@@ -75,7 +95,7 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
         remedy: What a user can do while another job holds it.
 
     Raises:
-        ValueError: Another job holds it; it is named. Or the folder is not writable.
+        ValueError: Another job holds it; it is named. Or the folder is not writable, or the lock no file of its own.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +124,7 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
 def _take(path: Path) -> int:
     """Returns the locked file; one that was deleted between opening and locking is no lock."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = open_own(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -16,7 +16,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import closing, contextmanager, redirect_stderr
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,16 @@ from laegd.config import ExperimentConfig
 from laegd.graphs.encode import Normalisation
 from laegd.scenario.files import write_atomically
 from laegd.scenario.scenario import require
-from laegd.training.meta import RUN_FORMAT, Loaded, check_meta, check_params
+from laegd.training.meta import RUN_FORMAT, Loaded, check_arrays, check_meta, params_of, state_of
 from laegd.training.step import TrainState
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"  # folder of steps that a run could not go on from
 MAX_REASON = 300  # characters of an error that Orbax reports
 ROOM_FOR_METADATA = 1_000_000  # bytes beside the arrays of a checkpoint
+
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # other errors of a disk may pass
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every file it writes
 
@@ -92,6 +95,10 @@ def _seal(step: Path) -> Path:
     return step.with_suffix(".sha256")
 
 
+class UnfitError(ValueError):
+    """A step that cannot be read, or is not what this version writes; its message says why."""
+
+
 class Checkpoints:
     """The checkpoints of one run folder, without those that are damaged."""
 
@@ -106,12 +113,16 @@ class Checkpoints:
         self.ratios: dict[int, float] = {}
         """Validation ratio of each whole step, in order; inf where it was not validated."""
         self.damaged: list[int] = []
+        last: Exception | None = None
         for step in sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()):
             try:
                 self.ratios[step] = self._checked(step)
-            except (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError):
+            except (*_DAMAGE, *_NO_FILE) as error:
                 self.damaged.append(step)
+                last = error
         if self.damaged and not self.ratios:
+            if isinstance(last, UnfitError):  # it may be of another version, which is no damage
+                raise last
             raise ValueError(
                 f"{self.folder}: Expected a whole checkpoint, got damage in every one: {self.damaged}. "
                 "Restore them from a copy, or name another run."
@@ -137,7 +148,7 @@ class Checkpoints:
             assert checkpoints._manager is not None
         except OSError as error:
             raise ValueError(
-                f"{workdir}: Expected a writable run folder, got: {error.strerror}. Choose another."
+                f"{workdir}: Expected a writable run folder, got: {_line(error)}. Choose another."
             ) from error
         return checkpoints
 
@@ -152,11 +163,21 @@ class Checkpoints:
         write_atomically(_seal(self.folder / str(step)), _digest(self.folder / str(step)).encode() + b"\n")
 
     def _checked(self, step: int) -> float:
-        """Returns the validation ratio of a step; raises ValueError where its files are not what was saved."""
+        """Returns the validation ratio of a step; raises where its files are not what was saved."""
         folder = self.folder / str(step)
-        if _seal(folder).exists():  # not where a crash came before it, or of an older version
+        if _seal(folder).exists():
             require(_seal(folder).read_text().strip() == _digest(folder), str(step), "what was saved", "damage", "")
+        else:  # a crash came before it, or an older version wrote the step
+            self._require_whole(step)
         return float(json.loads((folder / "metrics" / "metrics").read_text())["ratio"])
+
+    def _require_whole(self, step: int) -> None:
+        """Raises unless all of a step can be read and its averaged parameters, which it holds twice, agree."""
+        config, _ = self.about(step)
+        params = self._read_arrays(step, "params", params_of(config))
+        state = self._read_arrays(step, "state", state_of(config))
+        same = jax.tree.all(jax.tree.map(np.array_equal, params, state.ema_params))
+        require(same, f"{self.folder}/{step}", "the same parameters in params and state", "others", "")
 
     @cached_property
     def _manager(self) -> ocp.CheckpointManager:
@@ -245,21 +266,46 @@ class Checkpoints:
         with ocp.Checkpointer(handler, **alone) as reader, _only_exceptions():
             return reader.restore(self.folder / str(step), args=ocp.args.Composite(**items))
 
+    @contextmanager
+    def _refused(self, step: int) -> Iterator[None]:
+        """Turns what damage raises into one line."""
+        try:
+            yield
+        except (*_DAMAGE, OSError) as error:
+            raise UnfitError(
+                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {_line(error)}. "
+                "Train it anew, or name another run."
+            ) from error
+
+    def _read_arrays(self, step: int, item: str, expected: Any) -> Any:
+        """Reads an item of arrays like those expected; first what they claim to be, since that can be of any size."""
+        folder: Any = self.folder / str(step) / item
+        with self._refused(step):
+            with closing(ocp.StandardCheckpointHandler(multiprocessing_options=self._alone)) as handler:
+                with _only_exceptions():
+                    told = handler.metadata(folder).tree
+            check_arrays(item, expected, told)
+            for leaf in jax.tree.leaves(told):  # a chunk is read as a whole
+                chunk = leaf.storage.chunk_shape
+                require(math.prod(chunk) <= math.prod(leaf.shape), item, "chunks no larger than an array", chunk, "")
+            return self._read(step, **{item: ocp.args.StandardRestore(expected)})[item]
+
     def read_meta(self, step: int) -> dict[str, Any]:
         """Reads what stands beside the parameters."""
         return self._read(step, meta=ocp.args.JsonRestore())["meta"]
+
+    def about(self, step: int) -> tuple[ExperimentConfig, Normalisation]:
+        """Reads settings and normalisation of a step; raises ValueError where another version wrote them."""
+        with self._refused(step):
+            meta = self.read_meta(step)
+            check_meta(meta)
+            return ExperimentConfig.from_dict(meta["config"]), Normalisation.from_dict(meta["normalisation"])
 
     def restore(self, target: TrainState) -> TrainState:
         """Restores the newest state; `target` gives its structure."""
         step = self.last_step()
         assert step is not None
-        try:
-            return self._read(step, state=ocp.args.StandardRestore(target))["state"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise ValueError(
-                f"{self.folder}/{step}: Expected a whole {RUN_FORMAT} checkpoint of this network, got: {_line(error)}. "
-                "Name another --workdir, or delete that step."
-            ) from error
+        return self._read_arrays(step, "state", target)
 
     def load(self, which: str = "best") -> Loaded:
         """Loads the averaged parameters of the best or the last step, with settings and normalisation."""
@@ -268,19 +314,8 @@ class Checkpoints:
             raise ValueError(f"{self.folder}: Expected a checkpoint, got none. Train longer, or name another run.")
         for damaged in self.damaged:
             self._warn(damaged, step)
-        try:
-            meta = self.read_meta(step)
-            check_meta(meta)
-            config = ExperimentConfig.from_dict(meta["config"])
-            normalisation = Normalisation.from_dict(meta["normalisation"])
-            params = self._read(step, params=ocp.args.StandardRestore())["params"]
-            check_params(config, params)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise ValueError(
-                f"{self.folder}/{step}: Expected a {RUN_FORMAT} checkpoint, got: {_line(error)}. "
-                "Train it anew, or name another run."
-            ) from error
-        return Loaded(config, normalisation, params, step)
+        config, normalisation = self.about(step)
+        return Loaded(config, normalisation, self._read_arrays(step, "params", params_of(config)), step)
 
     def close(self) -> None:
         """Waits for what is under way."""

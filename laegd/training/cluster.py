@@ -158,7 +158,7 @@ def share(read: Callable[[], bytes | None]) -> bytes:
         try:
             content = b"+" + (read() or b"")
         except Exception as error:
-            content, failed = b"-" + str(error).encode(), error
+            content, failed = b"-" + _told(error), error
     content = gather(content)[0]
     if failed is not None:
         raise failed
@@ -179,12 +179,17 @@ def together(work: Callable[[], Result]) -> Result:
         result, failed = work(), None
     except Exception as error:
         result, failed = None, error
-    told = [said.decode() for said in gather(b"" if failed is None else str(failed).encode() or b"?") if said]
+    told = [said.decode() for said in gather(b"" if failed is None else _told(failed) or b"?") if said]
     if failed is not None:
         raise failed
     if told:
         raise ReportedError(told[0])
     return cast(Result, result)
+
+
+def _told(error: Exception) -> bytes:
+    """Returns an error's message for the other ranks; a path in it need not be UTF-8."""
+    return str(error).encode(errors="backslashreplace")
 
 
 def gather(content: bytes) -> list[bytes]:

@@ -14,7 +14,7 @@ from flax.serialization import msgpack_restore, msgpack_serialize
 from laegd.config import ExperimentConfig
 from laegd.graphs.encode import EDGE_COLUMNS, NODE_COLUMNS, GraphBatch, Normalisation
 from laegd.scenario.scenario import require
-from laegd.training.step import create_state
+from laegd.training.step import TrainState, create_state
 
 RUN_FORMAT = "laegd-run/2"  # 1: other names of the attention layer's parameters
 
@@ -75,22 +75,36 @@ def check_meta(meta: dict[str, Any]) -> None:
     require(theirs == ours, "features", "the columns that this laegd computes", other, "Use the laegd that wrote it.")
 
 
-def params_of(config: ExperimentConfig) -> Any:
-    """Returns the shapes of the configured network's parameters; its layers are alike, so one stands for all."""
+def state_of(config: ExperimentConfig) -> TrainState:
+    """Returns the shapes of all that a run with these settings goes on from."""
     widths, mask = (len(NODE_COLUMNS), len(EDGE_COLUMNS)), np.ones((1, 1, 1), dtype=bool)
     node, edge = np.zeros((1, 1, widths[0]), np.float32), np.zeros((1, 1, 1, widths[1]), np.float32)
-    shallow = replace(config, model=replace(config.model, num_layers=1))
-    shapes = jax.eval_shape(lambda: create_state(shallow, GraphBatch(node, node, edge, mask)).params)
+    return jax.eval_shape(lambda: create_state(config, GraphBatch(node, node, edge, mask)))
+
+
+def params_of(config: ExperimentConfig) -> Any:
+    """Returns the shapes of the configured network's parameters; its layers are alike, so one stands for all."""
+    shapes = state_of(replace(config, model=replace(config.model, num_layers=1))).params
     layers = {f"layer_{number}": shapes["encoder"]["layer_0"] for number in range(config.model.num_layers)}
     return shapes | {"encoder": shapes["encoder"] | layers}
 
 
-def check_params(config: ExperimentConfig, params: Any) -> None:
-    """Raises unless the parameters are those of the configured network."""
-    ours, theirs = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (params_of(config), params)
-    )
-    for name in sorted(set(ours) | set(theirs)):
-        shape = theirs.get(name)
-        require(shape == ours.get(name), f"params{name}", f"shape {ours.get(name)}", shape, "The network has changed.")
+def check_arrays(item: str, ours: Any, theirs: Any) -> None:
+    """Raises unless arrays, or what is told of them, have the names, shapes and types of ours."""
+    expected, told = _described(ours), _described(theirs)
+    for name in sorted(expected.keys() | told.keys()):
+        (shape, kind), (its_shape, its_kind) = expected.get(name, _NONE), told.get(name, _NONE)
+        require(its_shape == shape, f"{item}{name}", f"shape {shape}", its_shape, "The network has changed.")
+        require(its_kind == kind, f"{item}{name}", f"type {kind}", its_kind, "The network has changed.")
+
+
+_NONE = (None, None)  # shape and type of no array
+
+
+def _described(tree: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns name -> shape and type of every array; a field is named like a key, as in a checkpoint."""
+    described = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = "".join(f"[{jax.tree_util.keystr((key,), simple=True)!r}]" for key in path)
+        described[name] = (getattr(leaf, "shape", None), str(getattr(leaf, "dtype", None)))
+    return described

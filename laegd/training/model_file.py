@@ -85,7 +85,9 @@ def read_model(path: Path) -> Loaded:
             leaves = [array_in(archive, name, leaf.dtype, leaf.shape) for name, leaf in _named(shapes)]
             for (name, _), leaf in zip(_named(shapes), leaves, strict=True):
                 require(bool(np.isfinite(leaf).all()), name, "finite numbers", "nan or inf", "")
-            return Loaded(config, normalisation, jax.tree.unflatten(jax.tree.structure(shapes), leaves), about["step"])
+            step = about["step"]
+            require(type(step) is int and step >= 0, "step", "an integer of at least 0", step, "")
+            return Loaded(config, normalisation, jax.tree.unflatten(jax.tree.structure(shapes), leaves), step)
     except Exception as error:  # damage shows as any of BadZipFile, zlib.error, KeyError, ValueError, EOFError, ...
         reason = in_short(str(error).strip(". "))
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from flax.serialization import from_bytes, to_bytes
 
 from laegd.config import ExperimentConfig
 from laegd.graphs.encode import Normalisation
-from laegd.scenario.files import clear_unfinished, locked, write_atomically
+from laegd.scenario.files import clear_unfinished, locked, open_own, write_atomically
 from laegd.training.checkpoint import Checkpoints
 from laegd.training.cluster import share
 from laegd.training.step import TrainState
@@ -56,18 +57,18 @@ class RunFolder:
         last = self._checkpoints.last_step()
         normalisation = None
         if last is not None:
-            meta = self._checkpoints.read_meta(last)
-            self._require_same_settings(meta["config"])
-            normalisation = meta["normalisation"]
-        path = self.workdir / "metrics.jsonl"
-        clear_unfinished(path)
-        _keep_metrics_until(path, last or 0)
-        self._log = self._stack.enter_context(open(path, "ab", buffering=0))
+            config, fitted = self._checkpoints.about(last)
+            self._require_same_settings(config)
+            normalisation = fitted.to_dict()
+        self._metrics = self.workdir / "metrics.jsonl"
+        clear_unfinished(self._metrics)
+        _keep_metrics_until(self._metrics, last or 0)
+        self._log = self._stack.enter_context(os.fdopen(open_own(self._metrics), "ab", buffering=0))
         return json.dumps({"step": last, "normalisation": normalisation}).encode()
 
-    def _require_same_settings(self, config: dict[str, Any]) -> None:
+    def _require_same_settings(self, config: ExperimentConfig) -> None:
         # Settings that are younger than the run have their defaults there.
-        different = _differences(self.config.to_dict(), ExperimentConfig.from_dict(config).to_dict())
+        different = _differences(self.config.to_dict(), config.to_dict())
         if different:
             what = "another architecture" if different[0].startswith("model") else "other settings"
             raise ValueError(
@@ -104,7 +105,7 @@ class RunFolder:
                 self._log.write(json.dumps(line).encode() + b"\n")
             except OSError as error:
                 raise ValueError(
-                    f"{self._log.name}: Expected room for a line, got: {error.strerror}. Free space and run again: "
+                    f"{self._metrics}: Expected room for a line, got: {error.strerror}. Free space and run again: "
                     "it goes on from the last checkpoint."
                 ) from error
             return b""
@@ -132,14 +133,14 @@ class RunFolder:
 
 def _keep_metrics_until(path: Path, step: int) -> None:
     """Drops lines that an interrupted run wrote after its last checkpoint: they will be written again."""
-    if path.exists():
-        lines = path.read_text(errors="replace").splitlines()
-        write_atomically(path, "".join(line + "\n" for line in lines if _step_of(line) <= step).encode())
+    with os.fdopen(open_own(path), errors="replace") as file:
+        lines = file.read().splitlines()
+    write_atomically(path, "".join(line + "\n" for line in lines if _step_of(line) <= step).encode())
 
 
 def _step_of(line: str) -> float:
-    """Returns the step of a line of metrics; inf where a crash has torn it."""
+    """Returns the step of a line of metrics; inf where a crash has torn it, or where it is none of ours."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf

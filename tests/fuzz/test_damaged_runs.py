@@ -34,11 +34,14 @@ def outcome(folder, whole):
     return None if same else "other parameters"
 
 
-def feed_damaged_runs(run, whole, folder, count):
+def feed_damaged_runs(run, whole, folder, count, sealed=True):
     """Damages one file of a copy after another; fails with the numbers of all copies that were taken for whole."""
-    files = sorted(path.relative_to(run) for path in (run / "checkpoints").rglob("*") if path.is_file())
-    contents = {path: (run / path).read_bytes() for path in files}
     shutil.copytree(run / "checkpoints", folder / "checkpoints")
+    if not sealed:
+        for digest in folder.glob("checkpoints/*.sha256"):
+            digest.unlink()
+    files = sorted(path.relative_to(folder) for path in (folder / "checkpoints").rglob("*") if path.is_file())
+    contents = {path: (folder / path).read_bytes() for path in files}
     found = {}
     for number in range(count):
         rng = random.Random(f"run-{number}")
@@ -59,6 +62,16 @@ def test_a_damaged_run_loads_as_it_was_or_is_refused(run, whole, tmp_path):
     feed_damaged_runs(run, whole, tmp_path, 20)
 
 
+def test_a_damaged_run_without_digests_loads_as_it_was_or_is_refused(run, whole, tmp_path):
+    """As a crash, or an older version, leaves it."""
+    feed_damaged_runs(run, whole, tmp_path, 20, sealed=False)
+
+
 @pytest.mark.slow
 def test_many_damaged_runs_load_as_they_were_or_are_refused(run, whole, tmp_path):
     feed_damaged_runs(run, whole, tmp_path, 300)
+
+
+@pytest.mark.slow
+def test_many_damaged_runs_without_digests_load_as_they_were_or_are_refused(run, whole, tmp_path):
+    feed_damaged_runs(run, whole, tmp_path, 300, sealed=False)

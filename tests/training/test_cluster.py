@@ -16,7 +16,7 @@ import pytest
 from test_loop import assert_equal, final_state
 
 from laegd.cli import main
-from laegd.training.cluster import Cluster, part, share, start
+from laegd.training.cluster import Cluster, part, share, start, together
 
 CALL = """
 import laegd.cli.console; laegd.cli.console.SECONDS_BETWEEN_LINES = float("inf")
@@ -169,6 +169,21 @@ def test_failed_exchange_ends_with_a_line(monkeypatch, capsys):
     monkeypatch.setattr("laegd.cli._parse", lambda arguments: lambda: fail(error))
     with pytest.raises(jax.errors.JaxRuntimeError):
         main([])
+
+
+@pytest.mark.parametrize("exchange", [share, together])
+def test_error_that_names_a_strange_path_reaches_the_others(monkeypatch, exchange):
+    """A path need not be UTF-8; were its error not sent, the other ranks would wait for it."""
+    sent = []
+    monkeypatch.setattr("laegd.training.cluster.num_processes", lambda: 2)
+    monkeypatch.setattr("laegd.training.cluster.gather", lambda content: sent.append(content) or [content, b""])
+
+    def fail():
+        raise ValueError(f"{os.fsdecode(b'run-' + bytes([0xFF]))}: Expected a folder")
+
+    with pytest.raises(ValueError, match=r"run-.*: Expected a folder"):
+        exchange(fail)
+    assert sent[0].removeprefix(b"-") == rb"run-\udcff: Expected a folder"
 
 
 @pytest.mark.slow

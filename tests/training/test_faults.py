@@ -1,5 +1,6 @@
 """Storage that fails: damaged checkpoints, full and read-only disks, locks, clocks; nothing is lost, and it is said."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,14 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorstore
 from checks import missing
 from test_loop import assert_equal, final_state
 
+from laegd.cli import main
 from laegd.evaluation.gadsg import load
 from laegd.scenario.files import locked
 from laegd.training import checkpoint
 from laegd.training.checkpoint import Checkpoints
 from laegd.training.loop import train
+from laegd.training.meta import state_of
 from laegd.training.step import TrainState
 
 
@@ -69,6 +73,12 @@ def truncate(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
+def seal_anew(folder):
+    """Writes the digests that the checkpoints of a run now have."""
+    for digest in folder.glob("checkpoints/*.sha256"):
+        digest.write_text(checkpoint._digest(digest.with_suffix("")))
+
+
 DAMAGES = [
     ("state/ocdbt.process_0/d/*", flip),
     ("params/ocdbt.process_0/d/*", truncate),
@@ -89,6 +99,100 @@ def test_damaged_checkpoint_is_put_aside_and_the_one_before_used(halted, config,
     assert [path.name.split("-")[0] for path in (halted / "damaged").iterdir()] == ["4"]
     assert_equal(final_state(whole, config), final_state(halted, config))
     assert (whole / "metrics.jsonl").read_text() == (halted / "metrics.jsonl").read_text()
+
+
+def exchange(params):
+    """Puts the parameters of the step before in the place of these."""
+    shutil.rmtree(params)
+    shutil.copytree(params.parents[1] / "2/params", params)
+
+
+UNSEALED_DAMAGES = [
+    ("state/d/*", truncate),
+    ("params/d/*", truncate),
+    ("meta/metadata", truncate),
+    ("state/_METADATA", os.unlink),
+    ("params", exchange),
+]
+
+
+@pytest.mark.parametrize("file, damage", UNSEALED_DAMAGES, ids=[file for file, _ in UNSEALED_DAMAGES])
+def test_damage_is_found_where_a_crash_came_before_the_digest(halted, file, damage):
+    """The step is read to its end before it gets a digest; the one before it is used, to go on and to plan."""
+    (halted / "checkpoints/4.sha256").unlink()
+    damage(max((halted / "checkpoints/4").glob(file), key=lambda path: path.stat().st_size))
+    with pytest.warns(RuntimeWarning, match="checkpoints/4: Expected a whole checkpoint.* Step 2, the one"):
+        assert load(halted, "last").loaded.step == 2
+    with pytest.warns(RuntimeWarning, match=r"checkpoints/4: Expected a whole checkpoint.* It was moved to"):
+        assert Checkpoints.create(halted).last_step() == 2
+    assert [path.name.split("-")[0] for path in (halted / "damaged").iterdir()] == ["4"]
+    assert not (halted / "checkpoints/4.sha256").exists()
+
+
+def test_whole_step_gets_the_digest_that_a_crash_kept_from_it(halted):
+    """It is the one that it would have had."""
+    digest = halted / "checkpoints/4.sha256"
+    before = digest.read_text()
+    digest.unlink()
+    assert Checkpoints.create(halted).last_step() == 4
+    assert digest.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "claim, message",
+    [
+        (
+            {"shape": [2**45], "chunks": [2**20]},
+            r"\['head_out'\]\['bias'\]: Expected shape \(3,\), got \(35184372088832,\)",
+        ),
+        ({"chunks": [2**45]}, r": Expected chunks no larger than an array, got \(35184372088832,\)"),
+        ({"dtype": "<f8"}, r"\['head_out'\]\['bias'\]: Expected type float32, got 'float64'"),
+    ],
+    ids=["array", "chunk", "type"],
+)
+def test_declared_size_of_a_checkpoint_fills_no_memory(halted, claim, message):
+    """An array that says it has terabytes is refused by its header, in parameters to plan with and in a state."""
+    for item, name in (("params", "head_out.bias"), ("state", "ema_params.head_out.bias")):
+        spec = {"driver": "ocdbt", "base": f"file://{halted}/checkpoints/4/{item}/"}
+        store = tensorstore.KvStore.open(spec).result()
+        header = json.loads(store[f"{name}/.zarray"]) | claim
+        store[f"{name}/.zarray"] = json.dumps(header).encode()
+    seal_anew(halted)
+    with pytest.raises(ValueError, match="params" + message):
+        load(halted, "last")
+    checkpoints = Checkpoints(halted)
+    config, _ = checkpoints.about(4)
+    with pytest.raises(ValueError, match=r"state(\['ema_params'\])?" + message):
+        checkpoints.restore(state_of(config))
+
+
+NUMBER = "9" * 400  # a float has 309 digits
+NESTED = "[" * 100_000 + "]" * 100_000
+HOSTILE = {
+    "ratio of 400 digits": ("metrics/metrics", lambda text: f'{{"ratio": {NUMBER}}}'),
+    "ratio in brackets": ("metrics/metrics", lambda text: f'{{"ratio": {NESTED}}}'),
+    "meta in brackets": ("meta/metadata", lambda text: NESTED),
+    "meta is a list": ("meta/metadata", lambda text: "[]"),
+    "no config": ("meta/metadata", lambda text: text.replace('"config"', '"other"')),
+    "no normalisation": ("meta/metadata", lambda text: text.replace('"normalisation"', '"other"')),
+    "mean of 400 digits": ("meta/metadata", lambda text: text.replace('"node_mean": [0', f'"node_mean": [{NUMBER}')),
+}
+
+
+@pytest.mark.parametrize("file, change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_stranger_s_run_is_refused_in_one_line(run, tiny_toml, data_root, tmp_path, capsys, file, change):
+    """Whoever writes nonsense can also write its digest; to go on and to plan both end with code 2, no traceback."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    path = folder / "checkpoints/6" / file
+    assert path.read_text() != change(path.read_text())
+    path.write_text(change(path.read_text()))
+    seal_anew(folder)
+    train_it = ["train", "--config", str(tiny_toml), "--workdir", str(folder), "--data", str(data_root)]
+    for command in (train_it, ["pack", str(folder), "--out", str(tmp_path / "out.npz")]):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and said.count("\n") == 1 and f"{folder}/checkpoints" in said, said
 
 
 def test_network_is_loaded_from_a_whole_checkpoint(halted):
@@ -190,6 +294,28 @@ def test_lock_is_taken_again_by_the_same_process(tmp_path):
         with pytest.raises(KeyError), locked(tmp_path / "lock", ""):
             raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["lock", "metrics.jsonl"])
+@pytest.mark.parametrize("exists", [True, False], ids=["link", "dangling link"])
+def test_link_in_a_run_folder_is_not_followed(halted, config, data_root, tmp_path, name, exists):
+    """In a stranger's folder it could lead to any file: that is neither made nor changed, and what to do is said."""
+    target = tmp_path / "mine"
+    if exists:
+        target.write_text("mine\n")
+    (halted / name).unlink(missing_ok=True)
+    (halted / name).symlink_to(target)
+    with pytest.raises(ValueError, match=rf"{halted}/{name}: Expected a file of its own, got a link.*Delete the link"):
+        train(config, halted, data_root)
+    assert target.read_text() == "mine\n" if exists else not target.exists()
+
+
+def test_pipe_in_a_run_folder_is_not_waited_for(halted, config, data_root):
+    """Reading it would never end."""
+    (halted / "metrics.jsonl").unlink()
+    os.mkfifo(halted / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: Expected a file, got a pipe or a device\. Delete it"):
+        train(config, halted, data_root)
 
 
 def test_clock_that_jumps_back_changes_nothing(halted, config, data_root, whole, monkeypatch):

@@ -60,7 +60,8 @@ def test_lines_after_the_last_checkpoint_are_written_anew(tiny, tmp_path, data_r
     train(tiny(), tmp_path, data_root)
     path = tmp_path / "metrics.jsonl"
     before = path.read_text()
-    path.write_text(before + '{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
+    digits, brackets = f'{{"step": {"9" * 400}}}', "[" * 100_000 + "]" * 100_000  # nor what no one can have written
+    path.write_text(before + f'{digits}\n{brackets}\n{{"step": 7, "loss": 1.0}}\n{{"step": 8, "lo')
     train(tiny(), tmp_path, data_root)
     assert path.read_text() == before
 

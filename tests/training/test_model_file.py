@@ -83,11 +83,19 @@ def test_evaluate_and_sweep_take_a_file_where_they_take_a_run(run, packed, tmp_p
     assert [model["name"] for model in json.loads((tmp_path / "sweep.json").read_text())["models"]] == ["tiny"]
 
 
+def with_step(path: Path, out: Path, step) -> Path:
+    """A copy that says it is of another step."""
+    return rewritten(path, out, about=np.array(json.dumps(about(path) | {"step": step})))
+
+
 DAMAGES = {
     "no archive": lambda path, out: out.write_bytes(b"nothing"),
     "torn": lambda path, out: out.write_bytes(path.read_bytes()[:-100]),
     "pickle": lambda path, out: np.savez(out, about=np.array([{}], dtype=object)),
     "other format": lambda path, out: rewritten(path, out, about=np.array(json.dumps({"format": "other/1"}))),
+    "step below 0": lambda path, out: with_step(path, out, -1),
+    "step that is no number": lambda path, out: with_step(path, out, float("nan")),
+    "step that is a truth": lambda path, out: with_step(path, out, True),
     "no about": lambda path, out: rewritten(path, out, about=None),
     "one parameter missing": lambda path, out: rewritten(path, out, **{"head_out/bias": None}),
     "other shape": lambda path, out: rewritten(path, out, **{"head_out/bias": np.zeros(5, np.float32)}),
