@@ -25,6 +25,7 @@ TIME_PERIODS = 10_000.0
 
 
 MAX_WEIGHTS = 10**8  # num_layers x hidden^2; a layer has about a dozen matrices of that size
+MAX_LAYERS = 100  # each is traced and compiled by itself
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class ModelConfig:
             )
         weights, expected = self.num_layers * self.hidden**2, f"num_layers x hidden^2 of at most {MAX_WEIGHTS:,}"
         require(weights <= MAX_WEIGHTS, "hidden, num_layers", expected, weights, "Use 64 and 5.")
+        require(self.num_layers <= MAX_LAYERS, "num_layers", f"at most {MAX_LAYERS}", self.num_layers, "Use 5.")
 
 
 class GraphParts(NamedTuple):

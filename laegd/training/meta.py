@@ -17,6 +17,7 @@ from laegd.scenario.scenario import require
 from laegd.training.step import TrainState, create_state
 
 RUN_FORMAT = "laegd-run/2"  # 1: other names of the attention layer's parameters
+_NONE = (None, None)  # shape and type of no array
 
 
 class Loaded(NamedTuple):
@@ -96,9 +97,6 @@ def check_arrays(item: str, ours: Any, theirs: Any) -> None:
         (shape, kind), (its_shape, its_kind) = expected.get(name, _NONE), told.get(name, _NONE)
         require(its_shape == shape, f"{item}{name}", f"shape {shape}", its_shape, "The network has changed.")
         require(its_kind == kind, f"{item}{name}", f"type {kind}", its_kind, "The network has changed.")
-
-
-_NONE = (None, None)  # shape and type of no array
 
 
 def _described(tree: Any) -> dict[str, tuple[Any, Any]]:

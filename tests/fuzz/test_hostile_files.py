@@ -147,6 +147,7 @@ def test_a_scale_that_no_memory_holds_is_refused(scale):
         ("[model]\nhidden = 1000000000\nnum_heads = 1", "hidden: Expected at most 100,000,000"),
         ("[model]\nhidden = 100000", "hidden, num_layers: Expected num_layers x hidden"),
         ("[model]\nnum_layers = 1000000", "hidden, num_layers: Expected num_layers x hidden"),
+        ("[model]\nhidden = 2\nnum_heads = 1\nnum_layers = 1000000", "num_layers: Expected at most 100, got 1000000"),
         (f"[model]\nnum_heads = 1{'0' * 400}", "num_heads: Expected at most"),
         ("[diffusion]\nnum_steps = 1000000000", "diffusion.num_steps: Expected at most 100,000 steps"),
         ("[sampler]\nnum_steps = 1000000000", "sampler.num_steps: Expected at most 1,000 steps"),
