@@ -62,11 +62,6 @@ def test_a_damaged_run_loads_as_it_was_or_is_refused(run, whole, tmp_path):
     feed_damaged_runs(run, whole, tmp_path, 20)
 
 
-def test_a_damaged_run_without_digests_loads_as_it_was_or_is_refused(run, whole, tmp_path):
-    """As a crash, or an older version, leaves it."""
-    feed_damaged_runs(run, whole, tmp_path, 20, sealed=False)
-
-
 @pytest.mark.slow
 def test_many_damaged_runs_load_as_they_were_or_are_refused(run, whole, tmp_path):
     feed_damaged_runs(run, whole, tmp_path, 300)
@@ -74,4 +69,5 @@ def test_many_damaged_runs_load_as_they_were_or_are_refused(run, whole, tmp_path
 
 @pytest.mark.slow
 def test_many_damaged_runs_without_digests_load_as_they_were_or_are_refused(run, whole, tmp_path):
+    """As a crash, or an older version, leaves them."""
     feed_damaged_runs(run, whole, tmp_path, 300, sealed=False)
