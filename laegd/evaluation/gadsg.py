@@ -141,7 +141,7 @@ class GADSG:
         require(settings.num_samples * beliefs <= MAX_BELIEFS, "num_samples", most, settings.num_samples, "Use fewer.")
         num_edges = covered.sum(axis=(1, 2))
         edges = num_edges.mean() if self._lists_edges else covered[0].size
-        edges = max(edges, 1.0) * self.settings.num_samples  # of an instance
+        edges = max(edges, 1.0) * settings.num_samples  # of an instance
         hidden = self.loaded.config.model.hidden if self.loaded else 1
         largest = min(EDGES_PER_BATCH, HIDDEN_PER_CALL / hidden) if on_cpu() else EDGES_PER_BATCH
         fair = -(-len(batch) // (num_devices * lanes))

@@ -17,7 +17,7 @@ from laegd.problem.objective import SHARE_TOLERANCE
 
 _CAPACITY = 1.0 + SHARE_TOLERANCE
 _NODE_LIMIT = 2_000  # tree nodes of 20 microseconds; past them an integer program is quicker
-_PATIENCE_S = 1.0  # HiGHS may search for hours, and hears no signal meanwhile
+_PATIENCE_S = 1.0  # HiGHS may search without end, and hears no signal meanwhile
 
 
 def pack(

@@ -269,7 +269,7 @@ def test_a_table_of_endless_rows_is_refused(tmp_path):
 
 
 def test_names_of_a_plan_are_looked_up_not_searched():
-    """Comparisons grow with the number of users, not with its square: with a million users that is a day."""
+    """Comparisons grow with the number of users, not with its square: for 20,000 that was 17 s."""
     compared = 0
 
     class Name(str):

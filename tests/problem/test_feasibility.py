@@ -131,7 +131,7 @@ def test_the_integer_program_does_not_overfill_within_its_own_tolerance(monkeypa
 
 @pytest.fixture
 def hard(monkeypatch) -> Costs:
-    """Sixty users for twenty servers, which three of a mean size would just fill: an hour of search and more."""
+    """Sixty users for twenty servers, which three of a mean size would just fill: ten minutes of search and more."""
     monkeypatch.setattr(feasibility, "_PATIENCE_S", 0.1)
     floor = np.random.default_rng(1).uniform(0.24, 0.46, 60)
     return costs_of_floors(np.repeat(19.9 * floor[:, None] / floor.sum(), 20, axis=1))
