@@ -277,9 +277,10 @@ def provenance(results: Results) -> list[str]:
             budget = f"{training.steps} x {training.batch_size}"
             seeds = f"{training.seed}, {recipe.seed}, {config.data.validation[0].seed}"
             name = f"{method}-{scale}"
-            rows.append([name, size, parameters, f"{recipe.count}", budget, f"{loaded.step}", seeds, data])
-    headings = ["model", "width x layers", "parameters", "labels", "steps x batch", "best step", "seeds", "data"]
-    return table(headings, rows)
+            commit = f"`{(meta['commit'] or '-')[:10]}`"
+            rows.append([name, size, parameters, f"{recipe.count}", budget, f"{loaded.step}", seeds, data, commit])
+    of_training = ["labels", "steps x batch", "best step", "seeds", "data", "commit"]
+    return table(["model", "width x layers", "parameters", *of_training], rows)
 
 
 def main(
