@@ -313,7 +313,7 @@ BAD = {
     ),
     "duplicate id": (
         lambda b: b.solve(put("users", 1, "id", "u0")),
-        r"users\[1\]\.id: Expected unique ids, got 'u0'\. Rename",
+        r"users\[1\]\.id: Expected unique ids, got 'u0'\. Rename one of the two\. Correct",
     ),
     "empty file": (lambda b: ("solve", b.write("e.json", ""), "--out", b.out), r"e\.json: Expected .*an empty file"),
     "truncated JSON": (

@@ -38,6 +38,8 @@ class Certified:
 
         def propose() -> Int[np.ndarray, "user"] | None:
             nonlocal waited
+            if not self.network.takes(instance):
+                return None
             begin = time.perf_counter()
             (plan,) = self.network.with_settings(certify=False).solve([instance])
             asked.append(plan)

@@ -11,9 +11,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +23,8 @@ from laegd.decoding.decode import DecodeConfig, Decoded, problem_of
 from laegd.decoding.explore import Actions
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
-from laegd.graphs.encode import Normalisation, edges_per_graph, encode
+from laegd.evaluation.calls import Planning, Shapes
+from laegd.graphs.encode import Normalisation, encode
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.feasibility import conflict, pack
 from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
@@ -33,25 +34,12 @@ from laegd.solvers.exact import lower_bound
 from laegd.solvers.local_search import improve
 from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
-from laegd.training.parallel import (
-    Tree,
-    cut,
-    forget_programs_near_limit,
-    join,
-    num_lanes,
-    on_cpu,
-    replicate,
-    side_by_side,
-)
-from laegd.training.step import Belief, PlanInput, make_decoder, make_planner, make_random_sampler
+from laegd.training.parallel import Tree, cut, forget_programs_near_limit, join, replicate, side_by_side
+from laegd.training.step import Belief, PlanInput, Stream, make_decoder, make_planner, make_random_sampler
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
 
 MAX_SAMPLES = 100_000
-LARGEST_POLISH = 2**22  # users x users x servers of an instance; local search of larger ones runs on the host
-MAX_BELIEFS = 2**30  # numbers that an instance's candidates are made of, 4 GB
-EDGES_PER_BATCH = 2**16  # samples x edges per accelerator, or per core of a CPU: tens of megabytes
-HIDDEN_PER_CALL = 7 * 2**15  # samples x edges x hidden width that a core computes at a time: what its cache holds
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ class GADSG:
     def __post_init__(self) -> None:
         if self.loaded is None:
             return
-        if self.loaded.config.learner == "grlo":
+        if self._acts:
             optimal = self.settings.decode.allocation == "optimal"
             require(optimal, "decode.allocation", "'optimal' for grlo", "model", "Its actor has no shares.")
         else:
@@ -110,7 +98,7 @@ class GADSG:
             if not positions:
                 continue
             batch = InstanceBatch.stack(one_scale)
-            program, size, order = self._sizes(batch)
+            program, size, order = self._planning.shapes(batch)
             self._compile(batch.take(order[: program.size]), program)
             for first in range(0, len(order), size):
                 part = order[first : first + size]
@@ -124,35 +112,32 @@ class GADSG:
         """The network's parameters on all devices, put there once and not by every call."""
         return self.loaded and replicate(self.loaded.params)
 
+    def takes(self, instance: Instance) -> bool:
+        """Tells whether an instance's arrays fit in a gigabyte; `solve` refuses others."""
+        return self._planning.takes(instance.costs)
+
+    @property
+    def _planning(self) -> Planning:
+        settings = self.settings
+        return Planning(
+            hidden=self.loaded.config.model.hidden if self.loaded else 1,
+            lists_edges=self._lists_edges,
+            candidates=1 if self._acts else settings.sampler.num_beliefs * len(settings.decode.thresholds),
+            num_samples=settings.num_samples,
+            together=self._acts,
+        )
+
+    @property
+    def _acts(self) -> bool:
+        """Tells whether the network is an actor, asked once for the starts of all its explorations."""
+        return self.loaded is not None and self.loaded.config.learner == "grlo"
+
     @property
     def _lists_edges(self) -> bool:
         """Tells whether the network works on the edges alone, not on all pairs."""
-        return self.loaded is not None and self.loaded.config.learner == "diffusion"
+        return self.loaded is not None and not self._acts
 
-    def _sizes(self, batch: InstanceBatch) -> tuple["_Shapes", int, Int[np.ndarray, "instance"]]:
-        """Returns the shapes of a call of the compiled programs, how many instances make a batch, and their order.
-
-        A call takes a power of two instances per device, so that few programs are ever compiled.
-        """
-        num_devices, lanes = jax.local_device_count(), num_lanes()
-        covered, settings = batch.costs.covered, self.settings
-        beliefs = settings.sampler.num_beliefs * len(settings.decode.thresholds) * covered[0].size  # of a sample
-        most = f"at most {MAX_BELIEFS // max(beliefs, 1)} for networks of this size"
-        require(settings.num_samples * beliefs <= MAX_BELIEFS, "num_samples", most, settings.num_samples, "Use fewer.")
-        num_edges = covered.sum(axis=(1, 2))
-        edges = num_edges.mean() if self._lists_edges else covered[0].size
-        edges = max(edges, 1.0) * settings.num_samples  # of an instance
-        hidden = self.loaded.config.model.hidden if self.loaded else 1
-        largest = min(EDGES_PER_BATCH, HIDDEN_PER_CALL / hidden) if on_cpu() else EDGES_PER_BATCH
-        fair = -(-len(batch) // (num_devices * lanes))
-        per_device = min(2 ** int(np.log2(max(largest / edges, 1.0))), 2 ** int(np.ceil(np.log2(fair))))
-        size, calls = per_device * num_devices, int(EDGES_PER_BATCH / (edges * per_device))
-        lanes = lanes if calls else 1  # a large call keeps a CPU busy by itself, and needs its memory
-        order = dealt(num_edges, per_device)
-        program = _Shapes(size, covered.shape[1:], _edges_at_most(num_edges[order], size), lanes)
-        return program, size * lanes * max(calls, 1), order
-
-    def _compile(self, batch: InstanceBatch, program: "_Shapes") -> None:
+    def _compile(self, batch: InstanceBatch, program: Shapes) -> None:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
         key = (*self._programs(program), program)
         if key not in _COMPILED and 0 not in batch.costs.covered.shape:
@@ -161,9 +146,7 @@ class GADSG:
             self._decode(batch, np.zeros(len(batch), dtype=np.int32), program)
             _COMPILED.add(key)
 
-    def _solve_batch(
-        self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes"
-    ) -> list[Plan]:
+    def _solve_batch(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: Shapes) -> list[Plan]:
         start = time.perf_counter()
         if 0 in batch.costs.covered.shape:  # no users or no servers: nothing to sample
             belief = np.zeros(batch.costs.covered.shape)
@@ -192,7 +175,7 @@ class GADSG:
             plans.append(plan)
         return plans
 
-    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: "_Shapes") -> "_Decoded":
+    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: Shapes) -> "_Decoded":
         """Samples and decodes on the devices, then makes the shares exact in float64."""
         settings = self.settings
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
@@ -200,28 +183,41 @@ class GADSG:
         if self._lists_edges:
             inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
         parts = cut(inputs, program.size)
-        draw, decode = self._programs(program)
-        seed = np.uint32(settings.seed)
-        replicated = seed if self.loaded is None else (self._params, seed)
-        start = time.perf_counter()
-        beliefs = side_by_side(lambda part: jax.block_until_ready(draw(replicated, part)), parts, program.lanes)
-        drawn = time.perf_counter()
-        found = [(belief, part.problem) for belief, part in zip(beliefs, parts, strict=True)]
-        best = _concatenated(side_by_side(lambda pair: join(decode(None, pair)), found, program.lanes))
-        decoded = time.perf_counter()
+        # What is left of the samples for the last call is filled up with samples of the one before.
+        most = settings.num_samples - program.num_samples
+        groups = [
+            self._call(parts, program, min(first, most))
+            for first in range(0, settings.num_samples, program.num_samples)
+        ]
+        best = reduce(_cheaper, [group.best for group in groups])
         count = len(batch)
         server, feasible = best.server[:count].astype(np.int64), best.feasible[:count]
         if settings.decode.allocation == "optimal":
             share = optimal_shares(batch.costs, server)
         else:
             share = exact_shares(batch.costs, server, best.share[:count].astype(np.float64))
-        if feasible.all():
-            mean = np.zeros(batch.costs.covered.shape)
-        else:
-            mean = _concatenated([join(belief.offload).mean(1) for belief in beliefs])[:count]
-        return _Decoded(server, share, feasible, mean.astype(np.float64), drawn - start, decoded - drawn)
+        means = [group.mean[:count] for group in groups if group.mean is not None]
+        mean = np.asarray(np.mean(means or [np.zeros(batch.costs.covered.shape)], axis=0, dtype=np.float64))
+        model_seconds, decode_seconds = (sum(times) for times in zip(*(group.seconds for group in groups), strict=True))
+        return _Decoded(server, share, feasible, mean, model_seconds, decode_seconds)
 
-    def _polished(self, batch: InstanceBatch, decoded: "_Decoded", program: "_Shapes") -> "_Decoded":
+    def _call(self, parts: list[PlanInput], program: Shapes, first: int) -> "_Called":
+        """Draws samples from the given one on, as many as go into a call, and decodes them."""
+        draw, decode = self._programs(program)
+        per_sample = self.settings.sampler.num_beliefs if self.loaded is None else 1  # chance draws each belief anew
+        stream = Stream(np.uint32(self.settings.seed), np.uint32(first * per_sample))
+        replicated = stream if self.loaded is None else (self._params, stream)
+        start = time.perf_counter()
+        beliefs = side_by_side(lambda part: jax.block_until_ready(draw(replicated, part)), parts, program.lanes)
+        drawn = time.perf_counter()
+        found = [(belief, part.problem) for belief, part in zip(beliefs, parts, strict=True)]
+        best = _concatenated(side_by_side(lambda pair: join(decode(None, pair)), found, program.lanes))
+        seconds = (drawn - start, time.perf_counter() - drawn)
+        if best.feasible.all():
+            return _Called(best, None, seconds)
+        return _Called(best, _concatenated([join(belief.offload).mean(1) for belief in beliefs]), seconds)
+
+    def _polished(self, batch: InstanceBatch, decoded: "_Decoded", program: Shapes) -> "_Decoded":
         """Searches locally on the host where instances are large."""
         rounds = self.settings.decode.polish_rounds
         if not (program.large and rounds):
@@ -232,16 +228,16 @@ class GADSG:
         spent = decoded.decode_seconds + time.perf_counter() - begin
         return decoded._replace(server=server, share=optimal_shares(batch.costs, server), decode_seconds=spent)
 
-    def _programs(self, program: "_Shapes") -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
+    def _programs(self, program: Shapes) -> tuple[Callable[..., Belief | Actions], Callable[..., Decoded]]:
         """Returns the sampler and the decoder; the same settings give the same, compiled, functions."""
         settings = self.settings
         if program.large:
             settings = replace(settings, decode=replace(settings.decode, polish_rounds=0))
         if self.loaded is None:
-            return make_random_sampler(settings.num_samples * settings.sampler.num_beliefs), make_decoder(
+            return make_random_sampler(program.num_samples * settings.sampler.num_beliefs), make_decoder(
                 settings.decode
             )
-        return make_planner(self.loaded.config, settings.sampler, settings.decode, settings.num_samples)
+        return make_planner(self.loaded.config, settings.sampler, settings.decode, program.num_samples)
 
     def _search(self, instance: Instance, belief: Float[np.ndarray, "user server"]) -> Plan:
         """Places the users that must offload by complete search, the others locally."""
@@ -252,41 +248,23 @@ class GADSG:
         return make_plan(instance, server, self.name)
 
 
-class _Shapes(NamedTuple):
-    """What compiled programs depend on beside their settings, and how many of their calls run at a time."""
-
-    size: int
-    """Instances per call, over all devices."""
-    pairs: tuple[int, ...]
-    """Users and servers."""
-    num_edges: int
-    """Edges per instance, the mean of any part of a batch that is computed apart at most."""
-    lanes: int
-    """Calls at a time."""
-
-    @property
-    def large(self) -> bool:
-        """Tells whether local search runs on the host."""
-        return self.pairs[0] ** 2 * self.pairs[1] > LARGEST_POLISH
-
-
-def dealt(num_edges: Int[np.ndarray, "instance"], hand: int) -> Int[np.ndarray, "instance"]:
-    """Returns an order whose every `hand` instances have about as many edges together; the last ones may be fewer."""
-    order = np.argsort(num_edges, kind="stable")
-    rest = len(order) % hand
-    rows = order[rest:].reshape(hand, -1)
-    rows[1::2] = rows[1::2, ::-1]
-    return np.concatenate([rows.T.ravel(), order[:rest]])
-
-
-def _edges_at_most(num_edges: Int[np.ndarray, "instance"], size: int) -> int:
-    """Returns the largest mean number of edges per instance that a device meets when a batch is cut and padded."""
-    parts = np.concatenate(cut(num_edges, size))  # [part and device, instance]
-    return edges_per_graph(parts.ravel(), len(parts))
-
-
 def _concatenated(parts: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _cheaper(one: Any, other: Any) -> Any:
+    """Returns the cheaper plan of each instance; `Decoded`, of NumPy arrays."""
+    better = other.cost < one.cost
+    return jax.tree.map(lambda x, y: np.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x), one, other)
+
+
+class _Called(NamedTuple):
+    best: Any
+    """`Decoded`, of NumPy arrays."""
+    mean: Float[np.ndarray, "instance user server"] | None
+    """Belief, mean over samples, steps and copies; None where every instance has a plan."""
+    seconds: tuple[float, float]
+    """Of the network and of decoding."""
 
 
 class _Decoded(NamedTuple):

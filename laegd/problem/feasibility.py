@@ -190,7 +190,7 @@ def _pack_users(
     if not len(users):
         return server
     floor, usable = costs.min_share[users], costs.usable[users]
-    if not usable.any(axis=-1).all():
+    if not usable.any(axis=-1).all() or _exceeds_room(floor, usable):
         return None
     wanted = None if preference is None else preference[users]
     try:
@@ -205,12 +205,20 @@ def _pack_users(
     return server
 
 
+def _exceeds_room(floor: np.ndarray, usable: np.ndarray) -> bool:
+    """Proves at once that users do not fit, where even their smallest floors exceed what all servers hold."""
+    smallest = np.where(usable, floor, np.inf).min(axis=1)
+    return bool(smallest.sum() > _CAPACITY * usable.any(axis=0).sum())
+
+
 def _integer_program(floor: np.ndarray, usable: np.ndarray, deadline: float) -> np.ndarray | None:
     """Packs by integer programming; sets that fit only up to the solver's own tolerance are cut off."""
-    # Half a second to load, even where solvers are timed: few networks get here.
+    # Loaded where it is needed, which few networks do: half a second that does not count as searching.
+    loading = time.perf_counter()
     from scipy.optimize import LinearConstraint, milp
     from scipy.sparse import coo_array, vstack
 
+    deadline += time.perf_counter() - loading
     user, server = np.nonzero(usable)
     (num_users, num_servers), edges = floor.shape, np.arange(len(user))
     rows = vstack(

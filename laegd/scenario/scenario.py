@@ -62,7 +62,7 @@ def decode_json(text: bytes | str, kind: type[Decoded], expected: str, remedy: s
         reason = in_short(str(error))
     except RecursionError:
         reason = "lists or tables in one another, hundreds deep"
-    raise ValueError(f"Expected {expected}, got: {reason}. {remedy}")
+    raise ValueError(f"Expected {expected}, got: {reason.removesuffix('.')}. {remedy}")
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

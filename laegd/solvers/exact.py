@@ -39,6 +39,9 @@ _FIRST_NODES = 60  # per server and set size, in the first searches of servers w
 _COLUMNS_A_SEARCH = 10  # per server
 _ROOT_TOLERANCE = 1e-5  # relative; where sets are searched, the last digits of the relaxation cost the most time
 _ROOT_TIME, _DIVE_TIME = 0.5, 0.8  # of a time limit, until the relaxation and the dive end; then integer programs
+_BOUND_TIME_S = (
+    120.0  # of a bound alone, where no limit is given; the 816 users of a city take a third of its relaxation
+)
 _PATIENCE_S = 0.25  # of a search before it asks for a hint, or half of a time limit; nine searches in ten end sooner
 _DIVE_ROUNDS = 3  # searches for new columns after each fixing
 _MANY_COLUMNS = 5_000  # above, the integer program is slow enough for a dive to pay
@@ -95,8 +98,11 @@ class ExactSolver:
                 return make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound * unit)
 
     def lower_bound(self, instance: Instance) -> float:
-        """Returns a certified lower bound on the cost of every plan, the value of the relaxation; inf: infeasible."""
-        deadline = time.perf_counter() + (np.inf if self.time_limit_s is None else self.time_limit_s)
+        """Returns a certified lower bound on the cost of every plan, the value of the relaxation; inf: infeasible.
+
+        Where the relaxation takes more than a minute, or half of the time limit, what it certifies by then.
+        """
+        deadline = time.perf_counter() + (_BOUND_TIME_S if self.time_limit_s is None else self.time_limit_s)
         packed = pack(instance.costs)
         if packed is None:
             return np.inf if conflict(instance.costs) else _least_cost(cheapest_runs(instance.costs))

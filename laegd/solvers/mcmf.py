@@ -24,6 +24,7 @@ from laegd.solvers.local_search import improve
 
 _CAPACITY = 1.0 + SHARE_TOLERANCE
 _UNITS = 10**9  # costs are rounded to this part of the largest: the network simplex is exact on integers only
+_MAX_EDGES = 2**19  # of a flow: more take over a gigabyte, and hours
 _WEIGHT_SPREAD = 0.7  # of ln(weight); around 1, where the surcharge is that of tasks of average size
 
 
@@ -48,11 +49,15 @@ class MCMFSolver:
 
     def _solve_one(self, instance: Instance) -> Plan:
         start, costs = time.perf_counter(), instance.costs
+        most = most_users(costs)
+        edges = int(costs.usable.sum() + most.sum())
+        remedy = "Use the method exact with a time limit."
+        require(edges <= _MAX_EDGES, "users, servers", f"at most {_MAX_EDGES:,} edges of a flow", edges, remedy)
         packed = pack(costs)
         if packed is None:
             unserved = tuple(instance.user_ids[user] for user in conflict(costs))
             return infeasible_plan(instance, self.name, unserved, time.perf_counter() - start)
-        rng, most = np.random.default_rng([self.seed, 0]), most_users(costs)
+        rng = np.random.default_rng([self.seed, 0])
         candidates: dict[bytes, np.ndarray] = {}
         for i in range(self.num_weights):
             server = repair(costs, flow(costs, *_guess(rng, most, i)), packed)

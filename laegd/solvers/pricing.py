@@ -19,6 +19,7 @@ _LEAST_STEP = 1.2  # over four decades
 _REFINEMENTS = (np.linspace(-1, 1, 21), 0.1 * np.linspace(-1, 1, 21))  # steps; the bound has kinks: look closely
 _FINE_PRICES = np.exp(2.5 * np.linspace(-1, 1, 33) ** 3)  # less than 0.1 % apart in the middle
 _CHUNK = 1 << 16  # candidates bounded at once: 20 MB
+_EDGES_AT_ONCE = 1 << 15  # of servers that are searched together: some hundred megabytes
 
 
 class PricedColumns(NamedTuple):
@@ -49,6 +50,11 @@ def search_columns(
         max_nodes: sets kept per server and size; of more, those with the best bounds.
         deadline: by time.perf_counter; past it no set grows any more, and what is left enters `least` by its bound.
     """
+    group = edges.last // _EDGES_AT_ONCE  # whole servers, since the edges of one have the same end
+    numbers = np.unique(group)
+    if len(numbers) > 1:
+        some = [edges.where(group == number) for number in numbers]
+        return _joined([search_columns(part, dual, limit, eagerness, max_nodes, deadline) for part in some])
     given, limit = limit, limit.copy()
     best, least = np.full(len(limit), np.inf), np.full(len(limit), np.inf)
     tree = _Tree.of(edges, dual)
@@ -84,6 +90,16 @@ def search_columns(
     columns = Columns.join([part for part, _ in found])
     reduced = np.concatenate([np.zeros(0), *(values for _, values in found)])
     return PricedColumns(columns, reduced, np.minimum(best, least), complete)
+
+
+def _joined(parts: list[PricedColumns]) -> PricedColumns:
+    """Joins what was found on different servers."""
+    return PricedColumns(
+        Columns.join([part.columns for part in parts]),
+        np.concatenate([part.reduced_cost for part in parts]),
+        np.min([part.least for part in parts], axis=0),
+        np.all([part.complete for part in parts], axis=0),
+    )
 
 
 class _Tree(NamedTuple):

@@ -45,22 +45,38 @@ def round_columns(
             used[row] = True
             server[row[1:]] = row[0] - num_users
     left = np.flatnonzero(~used[:num_users])
+    places = _Places(edges, server, num_servers)
     for user in left[np.lexsort((-costs.local_cost[left], costs.local_allowed[left]))]:
-        server[user] = _cheapest(edges, server, int(user), bool(costs.local_allowed[user]))
+        places.put_where_cheapest(int(user), bool(costs.local_allowed[user]))
     return server
 
 
-def _cheapest(edges: Edges, server: np.ndarray, user: int, may_stay: bool) -> int:
-    """Returns the place where adding the user costs least, as far as the floors allow."""
-    best, best_cost = LOCAL, 0.0 if may_stay else np.inf
-    for edge in np.flatnonzero(edges.user == user):
-        same = edges.server == edges.server[edge]
-        present = np.flatnonzero(same & (server[edges.user] == edges.server))
-        member = np.sort(np.append(present, edge))[None, :]
-        if edges.floor[member].sum() > CAPACITY:
-            continue
+class _Places:
+    """An assignment, to which it adds users, and what each edge would add to the cost."""
+
+    def __init__(self, edges: Edges, server: Int[np.ndarray, "user"], num_servers: int) -> None:
+        self.edges, self.server = edges, server
+        by_user = np.argsort(edges.user, kind="stable")
+        self.of_user = np.split(by_user, np.searchsorted(edges.user[by_user], np.arange(1, len(server))))
+        self.of_server = np.split(np.arange(len(edges.user)), np.searchsorted(edges.server, np.arange(1, num_servers)))
+        self.added = np.full(len(edges.user), np.inf)
+        for place in range(num_servers):
+            self.price(place)
+
+    def put_where_cheapest(self, user: int, may_stay: bool) -> None:
+        """Places the user where it adds least, as far as the floors allow."""
+        added = self.added[self.of_user[user]]
+        if added.min(initial=np.inf) < (0.0 if may_stay else np.inf):
+            place = int(self.edges.server[self.of_user[user][added.argmin()]])
+            self.server[user] = place
+            self.price(place)
+
+    def price(self, place: int) -> None:
+        """Prices every user that may come to the place, beside those that are there."""
+        edges, own = self.edges, self.of_server[place]
+        present = own[self.server[edges.user[own]] == place]
+        fits = own[edges.floor[present].sum() + edges.floor[own] <= CAPACITY]
+        member = np.sort(np.column_stack([np.tile(present, (len(fits), 1)), fits]), axis=1)
         before = price_sets(edges, present[None, :])[0][0] if len(present) else 0.0
-        cost = price_sets(edges, member)[0][0] - before + edges.fixed_cost[edge]
-        if cost < best_cost:
-            best, best_cost = int(edges.server[edge]), cost
-    return best
+        self.added[own] = np.inf
+        self.added[fits] = price_sets(edges, member)[0] - before + edges.fixed_cost[fits]

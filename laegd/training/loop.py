@@ -21,7 +21,7 @@ from laegd.training.meta import Loaded, make_meta
 from laegd.training.model_file import read_together
 from laegd.training.parallel import check_batch_size, check_devices, join, pad_batch, replicate, split
 from laegd.training.run_folder import RunFolder
-from laegd.training.step import PlanInput, TrainState, create_state, make_planner, make_train_step
+from laegd.training.step import PlanInput, Stream, TrainState, create_state, make_planner, make_train_step
 
 VALIDATION_SEED = 20_240  # of the samples; validation instances have seeds of their own
 
@@ -116,7 +116,7 @@ def make_validation(
     def validate(params: Any) -> tuple[float, float]:
         ratios = [np.zeros(0)]
         for batch, reference in inputs:
-            belief = draw((params, np.uint32(VALIDATION_SEED)), batch)
+            belief = draw((params, Stream(np.uint32(VALIDATION_SEED))), batch)
             ratios.append(join(decode(None, (belief, batch.problem))).cost[: len(reference)] / reference)
         ratio = np.concatenate([np.frombuffer(given) for given in gather(np.concatenate(ratios).tobytes())])
         feasible = np.isfinite(ratio)

@@ -184,6 +184,14 @@ class PlanInput(NamedTuple):
     number: Int[Any, "batch"]  # names the instance's random stream
 
 
+class Stream(NamedTuple):
+    """Which random numbers a call draws."""
+
+    seed: UInt[Any, ""]
+    first: UInt[Any, ""] = np.uint32(0)
+    """Number of the first sample."""
+
+
 class Belief(NamedTuple):
     """What a network, or chance, says of a batch of instances."""
 
@@ -194,26 +202,30 @@ class Belief(NamedTuple):
 NOISE_STREAM = 2**32 - 1  # of the noise of copies; no instance has this number
 
 
-def sample_keys(seed: UInt[Array, ""], number: Int[Array, "batch"], num_samples: int) -> Array:
+def sample_keys(stream: Stream, number: Int[Array, "batch"], num_samples: int) -> Array:
     """Returns keys [batch sample 2]: sample i of an instance depends neither on N nor on the rest of the batch."""
-    keys = example_keys(jax.random.PRNGKey(seed), number)
-    return jax.vmap(lambda key: example_keys(key, jnp.arange(num_samples)))(keys)
+    keys = example_keys(jax.random.PRNGKey(stream.seed), number)
+    return jax.vmap(lambda key: example_keys(key, _samples(stream, num_samples)))(keys)
+
+
+def _samples(stream: Stream, num_samples: int) -> UInt[Array, "sample"]:
+    return stream.first + jnp.arange(num_samples, dtype=jnp.uint32)
 
 
 @lru_cache
 def make_sampler(
     model_config: ModelConfig, diffusion: DiffusionConfig, sampler: SamplerConfig, num_samples: int
-) -> Callable[[tuple[Any, Any], PlanInput], Belief]:
-    """Returns ((params, seed), instances [device, batch]) -> beliefs of all samples, over all local devices."""
+) -> Callable[[tuple[Any, Stream], PlanInput], Belief]:
+    """Returns ((params, stream), instances [device, batch]) -> beliefs of all samples, over all local devices."""
     model, schedule = Denoiser(model_config), make_schedule(diffusion)
 
-    def draw(replicated: tuple[Any, Array], batch: PlanInput) -> Belief:
-        params, seed = replicated
-        keys = sample_keys(seed, batch.number, num_samples)
+    def draw(replicated: tuple[Any, Stream], batch: PlanInput) -> Belief:
+        params, stream = replicated
+        keys = sample_keys(stream, batch.number, num_samples)
         edge_shape = batch.graph.edge_mask.shape[1:]
         drawn = sample(denoise_fn(model, params), keys, batch.graph, edge_shape, schedule, sampler)
-        noise_key = jax.random.fold_in(jax.random.PRNGKey(seed), NOISE_STREAM)
-        noise_keys = example_keys(noise_key, jnp.arange(num_samples))
+        noise_key = jax.random.fold_in(jax.random.PRNGKey(stream.seed), NOISE_STREAM)
+        noise_keys = example_keys(noise_key, _samples(stream, num_samples))
         belief = with_noisy_copies(noise_keys, drawn.belief, sampler.noisy_copies)
         return Belief(*(x.reshape(len(x), -1, *edge_shape) for x in (belief, drawn.share)))
 
@@ -221,11 +233,11 @@ def make_sampler(
 
 
 @lru_cache
-def make_random_sampler(num_samples: int) -> Callable[[Any, PlanInput], Belief]:
-    """Returns the ablation of `make_sampler`: (seed, instances [device, batch]) -> uniform beliefs and shares."""
+def make_random_sampler(num_samples: int) -> Callable[[Stream, PlanInput], Belief]:
+    """Returns the ablation of `make_sampler`: (stream, instances [device, batch]) -> uniform beliefs and shares."""
 
-    def draw(seed: Array, batch: PlanInput) -> Belief:
-        keys = sample_keys(seed, batch.number, num_samples)
+    def draw(stream: Stream, batch: PlanInput) -> Belief:
+        keys = sample_keys(stream, batch.number, num_samples)
         shape = (2, *batch.problem.usable.shape[1:])
         both = jax.vmap(lambda keys: uniforms(keys, shape))(keys)
         return Belief(both[:, :, 0], both[:, :, 1])
@@ -245,13 +257,13 @@ def make_decoder(decode_config: DecodeConfig) -> Callable[[None, tuple[Belief, P
 
 
 @lru_cache
-def make_actor(model_config: ModelConfig, num_samples: int) -> Callable[[tuple[Any, Any], PlanInput], Actions]:
-    """Returns ((params, seed), instances [device, batch]) -> starts of exploration, over all local devices."""
+def make_actor(model_config: ModelConfig, num_samples: int) -> Callable[[tuple[Any, Stream], PlanInput], Actions]:
+    """Returns ((params, stream), instances [device, batch]) -> starts of exploration, over all local devices."""
     model = ActorCritic(model_config)
 
-    def draw(replicated: tuple[Any, Array], batch: PlanInput) -> Actions:
-        params, seed = replicated
-        return act(model, params, sample_keys(seed, batch.number, num_samples), batch.graph, batch.problem)
+    def draw(replicated: tuple[Any, Stream], batch: PlanInput) -> Actions:
+        params, stream = replicated
+        return act(model, params, sample_keys(stream, batch.number, num_samples), batch.graph, batch.problem)
 
     return over_devices(draw, reduced=False)
 

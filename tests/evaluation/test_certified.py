@@ -42,6 +42,15 @@ def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
         assert plan.lower_bound is not None and plan.lower_bound <= optimum.cost * (1 + 1e-9)
 
 
+def test_networks_too_large_for_the_sampler_are_left_to_the_proof(instances, monkeypatch):
+    """What the network would refuse, it is not asked."""
+    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.evaluation.calls.MAX_HIDDEN", 1)
+    plans = Certified(load(certify=False)).solve(instances)
+    for plan, optimum in zip(plans, ExactSolver().solve(instances), strict=True):
+        assert plan.cost == pytest.approx(optimum.cost, rel=1e-9) and plan.model_seconds == 0.0
+
+
 class Slow(GADSG):
     """A network that takes its time to compile, then says that it took a hundred seconds."""
 

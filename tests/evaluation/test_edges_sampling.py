@@ -18,7 +18,7 @@ from laegd.graphs.encode import Normalisation, encode
 from laegd.problem.instance import Instance, InstanceBatch
 from laegd.solvers.exact import ExactSolver
 from laegd.training.checkpoint import Loaded
-from laegd.training.step import Belief, PlanInput, create_state, make_decoder, make_explorer, make_planner
+from laegd.training.step import Belief, PlanInput, Stream, create_state, make_decoder, make_explorer, make_planner
 
 # Run-time type checks draw random numbers while networks are drawn, which Hypothesis takes for the strategy's doing.
 pytestmark = pytest.mark.filterwarnings("error", "ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -133,7 +133,7 @@ def said(loaded: Loaded, batch: InstanceBatch):
         PlanInput(graph, jax.device_get(problem_of(batch.costs)), np.arange(len(batch), dtype=np.int32))
     )
     draw, decoder = make_planner(loaded.config, TINY.sampler, PLAIN, SAMPLES)
-    answer = draw((loaded.params, np.uint32(0)), inputs)
+    answer = draw((loaded.params, Stream(np.uint32(0))), inputs)
     return answer, decoder(None, (answer, inputs.problem))
 
 

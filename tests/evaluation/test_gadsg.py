@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laegd.evaluation.gadsg import EDGES_PER_BATCH, PlanConfig, dealt, exact_shares, load, random_belief
+from laegd.evaluation.calls import EDGES_PER_BATCH, dealt
+from laegd.evaluation.gadsg import PlanConfig, exact_shares, load, random_belief
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import is_feasible, plan_cost, violations
@@ -61,7 +62,7 @@ def instance(servers, users):
 def small_batches():
     """Every call of some instances takes several batches, the last one padded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("laegd.evaluation.gadsg.EDGES_PER_BATCH", BATCH * 8 * 24)
+        patch.setattr("laegd.evaluation.calls.EDGES_PER_BATCH", BATCH * 8 * 24)
         yield
 
 
@@ -161,7 +162,7 @@ def test_polish_never_costs_more(solver, instances, monkeypatch, largest):
         called.append(settings)
         return improve(*arguments, **settings)
 
-    monkeypatch.setattr("laegd.evaluation.gadsg.LARGEST_POLISH", largest)
+    monkeypatch.setattr("laegd.evaluation.calls.LARGEST_POLISH", largest)
     monkeypatch.setattr("laegd.evaluation.gadsg.improve", spy)
     polished = solver.with_settings(decode=replace(solver.settings.decode, polish_rounds=5), certify=False)
     plain, cheaper = solver.with_settings(certify=False), []
@@ -198,7 +199,7 @@ def test_batches_do_not_change_plans(network, instances, monkeypatch):
     """Solved four at a time or all at once: the same plans."""
     plain = network.with_settings(certify=False)
     parts = plain.solve(instances)
-    monkeypatch.setattr("laegd.evaluation.gadsg.EDGES_PER_BATCH", EDGES_PER_BATCH)
+    monkeypatch.setattr("laegd.evaluation.calls.EDGES_PER_BATCH", EDGES_PER_BATCH)
     assert same(parts, plain.solve(instances))
 
 
@@ -217,7 +218,7 @@ def test_plans_do_not_depend_on_how_many_programs_run_at_a_time(solver, instance
     """One after the other or three together: the same plans."""
     plain = solver.with_settings(certify=False)
     plans = plain.solve(instances)
-    monkeypatch.setattr("laegd.evaluation.gadsg.num_lanes", lambda: lanes)
+    monkeypatch.setattr("laegd.evaluation.calls.num_lanes", lambda: lanes)
     assert same(plans, plain.solve(instances))
 
 
@@ -239,9 +240,9 @@ def test_any_number_of_scales_leaves_memory_maps(monkeypatch, tmp_path):
     assert of_a_scale > 0
     (tmp_path / "max_map_count").write_text(str(2 * (before + of_a_scale)))
     monkeypatch.setattr(parallel, "MAPS_ALLOWED", tmp_path / "max_map_count")
-    for num_users in (4, 5, 6):
+    for num_users in range(4, 10):  # half as many maps each as the first: kept, four times as many in all
         solve(num_users)
-        assert held() < before + 3 * of_a_scale  # of four; some are the heap's, more or less
+        assert held() < before + 3 * of_a_scale  # room for the heap's
     assert solve(3) == cost
 
 
@@ -365,11 +366,65 @@ def test_bad_run_folder_is_refused_in_one_line(copy, damage, message):
 
 
 def test_more_candidates_than_memory_holds_are_refused(solver, instances, monkeypatch):
-    """Before anything is drawn; the limit is that of the network at hand."""
-    beliefs = solver.settings.sampler.num_beliefs * len(solver.settings.decode.thresholds) * 6 * 3
-    monkeypatch.setattr("laegd.evaluation.gadsg.MAX_BELIEFS", 10 * beliefs)
-    with pytest.raises(ValueError, match="num_samples: Expected at most 10 for networks of this size, got 11"):
-        solver.with_settings(num_samples=11).solve(instances)
+    """Before anything is drawn; the limit is that of the network at hand, for one sample."""
+    candidates = solver.settings.sampler.num_beliefs * len(solver.settings.decode.thresholds)
+    monkeypatch.setattr("laegd.evaluation.calls.MAX_BELIEFS", candidates * 6 * 3 - 1)
+    said = f"sampler, decode: Expected at most {candidates - 1} candidates at a time .*, got {candidates}"
+    with pytest.raises(ValueError, match=said):
+        solver.solve(instances)
+
+
+def test_networks_with_more_edges_than_memory_holds_are_refused(network, instances, monkeypatch):
+    """Edges count, times the width of the network, not users and servers."""
+    most, hidden = int(instances.costs.covered.sum(axis=(1, 2)).max()), network.loaded.config.model.hidden
+    monkeypatch.setattr("laegd.evaluation.calls.MAX_HIDDEN", most * hidden)
+    assert len(network.solve(instances)) == len(instances)
+    monkeypatch.setattr("laegd.evaluation.calls.MAX_HIDDEN", most * hidden - 1)
+    said = (
+        f"users, servers: Expected at most {most - 1} pairs in reach for a network of width {hidden}, got {most}. Use"
+    )
+    with pytest.raises(ValueError, match=said):
+        network.solve(instances)
+
+
+def test_samples_of_large_networks_are_drawn_in_several_calls(solver, instances, monkeypatch):
+    """Where samples share no call of the network, plans are those of all samples at once."""
+    sampler = replace(solver.settings.sampler, share_first_half=False)
+    alone = solver.with_settings(num_samples=7, sampler=sampler, certify=False)
+    whole = alone.solve(instances)
+    candidates = sampler.num_beliefs * len(solver.settings.decode.thresholds)
+    for most in (1, 3):  # samples per call; with 3 the last call has two of the one before
+        monkeypatch.setattr("laegd.evaluation.calls.MAX_BELIEFS", most * candidates * 6 * 3)
+        assert same(alone.solve(instances), whole)
+
+
+LARGEST = """
+import resource, sys, jax, numpy as np
+from laegd.evaluation.calls import MAX_BELIEFS, MAX_HIDDEN
+from laegd.evaluation.gadsg import load
+from laegd.problem.instance import InstanceBatch
+from laegd.problem.objective import violations
+from laegd.scenario.generator import Scale, ScenarioConfig, draw
+config = ScenarioConfig(gs_coverage_radius_m=float(sys.argv[2]))
+(instance,) = InstanceBatch.from_scenarios(draw(config, Scale.parse(sys.argv[1]), 1, np.random.default_rng(0)))
+network = load("default", certify=False, num_samples=2)
+jax.block_until_ready(jax.numpy.zeros(1) + 1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+hidden = instance.costs.covered.sum() * network.loaded.config.model.hidden
+beliefs = instance.costs.covered.size * network.settings.sampler.num_beliefs
+assert max(hidden / MAX_HIDDEN, beliefs / MAX_BELIEFS) > 0.99
+(plan,) = network.solve([instance])
+assert plan.unserved or violations(instance, plan) == []
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "radius_m"), [("gs255_gu300_au212", 1e5), ("gs708_gu500_au386", 900.0)])
+def test_the_largest_networks_that_are_taken_are_planned_in_a_gigabyte(scale, radius_m):
+    """As many pairs in reach as the network takes, and as many pairs as candidates of one sample leave room for."""
+    command = [sys.executable, "-c", LARGEST, scale, str(radius_m)]
+    assert float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) < 1.0
 
 
 def test_bad_plan_settings_are_named(network):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from guard import limited  # noqa: F401
+from guard import limited, time_limit  # noqa: F401
 from readers import RECIPE, data_set, planned
 from samples import EXPERIMENT, SITES, scenario_text
 
@@ -24,6 +24,8 @@ from laegd.problem.instance import Instance
 from laegd.problem.plan_json import plan_from_json
 from laegd.scenario.places import read_sites
 from laegd.scenario.scenario import Scenario
+from laegd.solvers.exact import ExactSolver
+from laegd.solvers.mcmf import MCMFSolver
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +223,21 @@ def test_a_scenario_with_more_pairs_than_memory_holds_is_refused():
     document["servers"] = [{**document["servers"][0], "id": f"s{i}"} for i in range(1000)]
     with pytest.raises(ValueError, match="users, servers: Expected at most 1,000,000 pairs of a user and a server"):
         Scenario.from_json(json.dumps(document))
+
+
+@pytest.mark.slow
+def test_the_largest_network_is_bounded_in_time_and_memory():
+    """A million edges: its certificate keeps to its limits, and a flow is refused."""
+    document = json.loads(scenario_text())
+    user, server = document["users"][0], document["servers"][1] | {"coverage_radius_m": 1e5}
+    document["users"] = [{**user, "id": f"u{i}", "x_m": float(i)} for i in range(1000)]
+    document["servers"] = [{**server, "id": f"s{i}", "y_m": float(i)} for i in range(1000)]
+    instance = Instance.from_scenario(Scenario.from_json(json.dumps(document)))
+    with time_limit(60):
+        bound = ExactSolver(time_limit_s=10.0).lower_bound(instance)
+    assert 0 < bound < np.inf
+    with pytest.raises(ValueError, match=r"^users, servers: Expected at most .* edges of a flow"):
+        MCMFSolver().solve([instance])
 
 
 # texts

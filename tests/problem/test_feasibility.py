@@ -1,6 +1,8 @@
 """Packing of the users that must offload, against brute force over all placements."""
 
+import builtins
 import itertools
+import time
 
 import hypothesis.strategies as st
 import numpy as np
@@ -127,6 +129,21 @@ def test_the_integer_program_does_not_overfill_within_its_own_tolerance(monkeypa
     monkeypatch.setattr(feasibility, "_NODE_LIMIT", 0)
     assert pack(costs_of_floors([[0.5], [0.5 + 1e-7]])) is None
     assert pack(costs_of_floors([[0.5], [0.5]])) is not None
+
+
+def test_loading_the_integer_program_does_not_count_as_searching(monkeypatch):
+    """Two users of a half fit on a server, though the solver takes longer to load than a search may last."""
+    load = builtins.__import__
+
+    def slowly(name, *arguments, **keywords):
+        if name == "scipy.optimize":
+            time.sleep(1.5)
+        return load(name, *arguments, **keywords)
+
+    monkeypatch.setattr(feasibility, "_NODE_LIMIT", 0)
+    monkeypatch.setattr(builtins, "__import__", slowly)
+    packed = pack(costs_of_floors([[0.5], [0.5]]))
+    assert packed is not None and packed.tolist() == [0, 0]
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import make_plan, violations
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Scenario
-from laegd.solvers.columns import list_columns, offload_edges
+from laegd.solvers.columns import Columns, list_columns, offload_edges
 from laegd.solvers.exact import ExactSolver, _Search
 from laegd.solvers.pricing import search_columns
+from laegd.solvers.rounding import round_columns
 
 REFERENCES = sorted((Path(__file__).parents[1] / "data" / "reference").glob("*.json"))
 
@@ -202,8 +203,10 @@ def test_searching_for_columns_instead_of_listing_them_gives_the_same_optimum():
             assert searched.gap < 0.01
 
 
-def test_column_search_finds_what_the_list_holds():
+@pytest.mark.parametrize("edges_at_once", [1, 30, 10**6])
+def test_column_search_finds_what_the_list_holds(monkeypatch, edges_at_once):
     """Every listed set below the limit is found, at the same reduced cost; the certificate is the least of them."""
+    monkeypatch.setattr("laegd.solvers.pricing._EDGES_AT_ONCE", edges_at_once)
     rng = np.random.default_rng(0)
     for instance in batch_of("gs3_gu7_au5", 10, 9):
         costs, num_users = instance.costs, instance.num_users
@@ -232,6 +235,34 @@ def test_column_search_finds_what_the_list_holds():
             assert found.least[s] <= least + 1e-9
             if least < -20:
                 assert found.least[s] == pytest.approx(least, abs=1e-9)
+
+
+def test_rounding_puts_each_user_where_it_is_cheapest():
+    """Users that must offload first, then by what they cost at home; a server's cost is that of a root search."""
+    for instance in batch_of("gs3_gu7_au5", 10, 13):
+        costs, edges = instance.costs, offload_edges(instance.costs)
+
+        def cost_with(place, users, costs=costs):
+            users = np.array(users, dtype=np.int64)
+            run = server_cost(costs.min_share[users, place], costs.execute_cost[users, place]) if len(users) else 0.0
+            return run + costs.transmit_cost[users, place].sum()
+
+        members = {place: [] for place in range(instance.num_servers)}
+        for user in sorted(range(instance.num_users), key=lambda u: (costs.local_allowed[u], -costs.local_cost[u])):
+            added = {
+                place: cost_with(place, [*there, user]) - cost_with(place, there)
+                for place, there in members.items()
+                if costs.usable[user, place]
+            }
+            place = min(added, key=added.__getitem__, default=None)
+            home = costs.local_cost[user] if costs.local_allowed[user] else np.inf
+            if place is not None and added[place] < home:
+                members[place].append(user)
+        expected = np.full(instance.num_users, LOCAL)
+        for place, users in members.items():
+            expected[users] = place
+        actual = round_columns(costs, edges, Columns.join([]), np.zeros(0))
+        assert (actual == expected).all()
 
 
 @pytest.mark.parametrize("max_nodes", [1, 5])

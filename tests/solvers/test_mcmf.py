@@ -217,3 +217,14 @@ def test_no_weight_vector_is_refused():
     """At least one flow is needed."""
     with pytest.raises(ValueError, match=r"^num_weights: Expected at least 1"):
         MCMFSolver(num_weights=0)
+
+
+def test_flows_of_more_edges_than_memory_holds_are_refused(monkeypatch):
+    """Pairs that can be used and the servers' slots count; the limit itself is taken."""
+    (instance,) = drawn("gs2_gu4_au2", 1, 3)
+    edges = int(instance.costs.usable.sum() + most_users(instance.costs).sum())
+    monkeypatch.setattr("laegd.solvers.mcmf._MAX_EDGES", edges)
+    assert MCMFSolver().solve([instance])[0].feasible
+    monkeypatch.setattr("laegd.solvers.mcmf._MAX_EDGES", edges - 1)
+    with pytest.raises(ValueError, match=f"users, servers: Expected at most {edges - 1} edges of a flow, got {edges}"):
+        MCMFSolver().solve([instance])

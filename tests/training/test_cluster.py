@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from test_loop import assert_equal, final_state
+from test_loop import final_state
 
 from laegd.cli import main
 from laegd.training.cluster import Cluster, part, share, start, together
@@ -90,7 +91,10 @@ def alone(command, tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(alone, command, tmp_path):
-    """Two times two devices, labels made together: parameters after 100 steps to 1e-5; rank 0 alone prints, once."""
+    """Two times two devices, labels made together: every array of parameters after 100 steps to 1e-5 of its norm.
+
+    Rank 0 alone prints, once.
+    """
     arguments = [str(argument) for argument in command(tmp_path / "run")]
     arguments[arguments.index("--data") + 1] = str(tmp_path / "data")
     (code, out, err), (other_code, other_out, other_err) = end(begin(*arguments))
@@ -98,8 +102,8 @@ def test_two_processes_train_like_one(alone, command, tmp_path):
     first, last = out.splitlines()
     assert first.startswith("processes: 2, each with 2 x cpu (coordinator 127.0.0.1:") and "step 100;" in last
     theirs, ours = final_state(alone, None), final_state(tmp_path / "run", None)
-    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(theirs))
-    assert_equal(ours, theirs, rtol=1e-5, atol=1e-5 * scale)
+    for our_array, their_array in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert np.linalg.norm(our_array - their_array) <= 1e-5 * np.linalg.norm(their_array)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), rtol=1e-5)
 
 
@@ -121,9 +125,16 @@ def test_run_goes_on_with_another_number_of_devices(alone, command, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_stuck_or_lost_process_is_noticed(command, tmp_path, number):
-    """Rank 1 is held, or killed; rank 0 ends within the time set, with code 4 and one line that says what to do."""
+@pytest.mark.parametrize(
+    "number, noticed",
+    [(signal.SIGSTOP, "to go on within 100 s"), (signal.SIGKILL, "to (go on within|compute and)")],
+    ids=["held", "killed"],
+)
+def test_stuck_or_lost_process_is_noticed(command, tmp_path, number, noticed):
+    """Rank 1 is held, or killed; rank 0 ends within the time set, with code 4 and one line that says what to do.
+
+    Whether a killed one is noticed by its closed connection or by the time is up to where the kill hits.
+    """
     processes = begin(*command(tmp_path), "--stuck-after-s", 100)  # compiling counts
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(losses(tmp_path)) >= 3, processes)
     processes[1].send_signal(number)
@@ -131,9 +142,8 @@ def test_stuck_or_lost_process_is_noticed(command, tmp_path, number):
     ((code, _, err),) = end(processes[:1])
     processes[1].kill()
     assert code == 4 and time.monotonic() - began < 160
-    assert (
-        err.count("\n") == 1 and "Expected all 2 processes to go on within 100 s" in err and "same command again" in err
-    )
+    assert err.count("\n") == 1 and "same command again" in err
+    assert re.search(f"Expected all 2 processes {noticed}", err)
 
 
 @pytest.mark.slow

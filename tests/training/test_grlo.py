@@ -29,7 +29,7 @@ from laegd.training.checkpoint import Checkpoints
 from laegd.training.grlo import LARGEST_RATIO, act, cost_alone, draw_places, policy_loss, reward_of
 from laegd.training.loop import train
 from laegd.training.parallel import replicate, split
-from laegd.training.step import create_state, make_train_step, sample_keys
+from laegd.training.step import Stream, create_state, make_train_step, sample_keys
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_the_actor_learns_one_instance_by_heart(tiny_grlo, labelled, settings):
 
     def ratio(params):
         one = jax.tree.map(lambda x: jnp.asarray(x[:1]), (batch.graph, batch.problem))
-        keys = sample_keys(jnp.uint32(0), jnp.zeros(1, jnp.int32), 1)
+        keys = sample_keys(Stream(jnp.uint32(0)), jnp.zeros(1, jnp.int32), 1)
         actions = act(ActorCritic(config.model), params, keys, *one)
         server = np.asarray(repaired(actions.offload, one[1])).T[0].astype(np.int64)  # [cand user]
         costs = labelled.instances[:1].costs
