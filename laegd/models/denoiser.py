@@ -5,8 +5,10 @@ the clean plan offloads there (two logits) and which noise its share carries. Th
 only. With the gated convolution for attention it is the network of GDSG.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ TIME_PERIODS = 10_000.0
 
 
 MAX_WEIGHTS = 10**8  # num_layers x hidden^2; a layer has about a dozen matrices of that size
-MAX_LAYERS = 100  # each is traced and compiled by itself
+MAX_LAYERS = 100  # each is compiled by itself
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,27 @@ class GraphEncoder(nn.Module):
             servers=nn.Dense(hidden, name="embed_server")(graph.servers),
             edges=nn.Dense(hidden, name="embed_edge")(graph.edges),
         )
+        layer: nn.Module
+        if config.encoder == "attention":
+            layer = GraphAttentionLayer(config.num_heads, config.directed, config.gated_sum, parent=None)
+        else:
+            layer = GatedConvolutionLayer(config.aggregation, config.directed, parent=None)
         for number in range(config.num_layers):
             name = f"layer_{number}"
-            if config.encoder == "attention":
-                layer = GraphAttentionLayer(config.num_heads, config.directed, config.gated_sum, name=name)
+            if self.is_initializing():
+                state = layer.clone(parent=self, name=name)(state, time, graph.wiring)
             else:
-                layer = GatedConvolutionLayer(config.aggregation, config.directed, name=name)
-            state = layer(state, time, graph.wiring)
+                state = _round(layer, self.variables["params"][name], state, time, graph.wiring)
         return state
+
+
+@partial(jax.jit, static_argnames="layer")
+def _round(
+    layer: nn.Module, params: Mapping[str, Any], state: GraphState, time: jax.Array, wiring: Wiring
+) -> GraphState:
+    """Passes messages once; traced once for all layers, which differ in their parameters alone."""
+    following: Any = layer.apply({"params": params}, state, time, wiring)
+    return following
 
 
 class Denoiser(nn.Module):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 MASKED_SCORE = -1e9  # exp of it is 0, and unlike -inf it has no NaN in its gradient
@@ -53,15 +54,16 @@ class DenseWiring(NamedTuple):
         return jnp.where(self.mask[..., None], values, other)
 
 
-class SparseWiring(NamedTuple):
+@struct.dataclass
+class SparseWiring:
     """A list of edges, by user: users [user, feat], servers [server, feat], edges [edge, feat]."""
 
     server: Int[Array, "edge"]
     user: Int[Array, "edge"]
     graph: Int[Array, "edge"]
     mask: Bool[Array, "edge"]
-    num_users: int
-    num_servers: int
+    num_users: int = struct.field(pytree_node=False)
+    num_servers: int = struct.field(pytree_node=False)
 
     def from_users(self, values: Float[Array, "user feat"]) -> Float[Array, "edge feat"]:
         """Returns each edge's user's values."""
