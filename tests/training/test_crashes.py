@@ -13,7 +13,7 @@ CALL = """
 import laegd.cli.console; laegd.cli.console.SECONDS_BETWEEN_LINES = float("inf")
 from laegd.cli import main; main()
 """
-MAX_KILLS = 3  # of one job
+MAX_KILLS = 2  # of one job
 
 
 def begin(command):
