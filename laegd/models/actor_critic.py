@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from laegd.graphs.encode import GraphBatch
 from laegd.models.denoiser import GraphEncoder, ModelConfig, dense_parts
+from laegd.models.dense import Dense
 
 _MASKED_LOGIT = -1e9  # exp of it is 0, and unlike -inf it has no NaN in its gradient
 
@@ -32,16 +33,16 @@ class ActorCritic(nn.Module):
         users, servers = nn.LayerNorm(name="user_norm")(state.users), nn.LayerNorm(name="server_norm")(state.servers)
         edges = nn.LayerNorm(name="edge_norm")(state.edges)
 
-        out = nn.Dense(hidden, name="actor_edge")(edges)
-        out = out + wiring.from_users(nn.Dense(hidden, use_bias=False, name="actor_edge_user")(users))
-        out = out + wiring.from_servers(nn.Dense(hidden, use_bias=False, name="actor_edge_server")(servers))
-        offload = nn.Dense(1, name="actor_edge_out")(nn.relu(out))[..., 0]
-        local = nn.Dense(1, name="actor_local_out")(nn.relu(nn.Dense(hidden, name="actor_local")(users)))
+        out = Dense(hidden, name="actor_edge")(edges)
+        out = out + wiring.from_users(Dense(hidden, use_bias=False, name="actor_edge_user")(users))
+        out = out + wiring.from_servers(Dense(hidden, use_bias=False, name="actor_edge_server")(servers))
+        offload = Dense(1, name="actor_edge_out")(nn.relu(out))[..., 0]
+        local = Dense(1, name="actor_local_out")(nn.relu(Dense(hidden, name="actor_local")(users)))
 
         mask = jnp.asarray(graph.edge_mask)[..., None]
         pooled = (_mean(users, 1), _mean(servers, 1), _mean(wiring.masked(edges), (1, 2), mask))
-        value = nn.relu(nn.Dense(hidden, name="critic")(jnp.concatenate(pooled, axis=-1)))
-        return jnp.concatenate([offload, local], axis=-1), nn.Dense(1, name="critic_out")(value)[..., 0]
+        value = nn.relu(Dense(hidden, name="critic")(jnp.concatenate(pooled, axis=-1)))
+        return jnp.concatenate([offload, local], axis=-1), Dense(1, name="critic_out")(value)[..., 0]
 
 
 def _mean(values: jax.Array, axes: int | tuple[int, ...], mask: jax.Array | None = None) -> jax.Array:

@@ -17,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
 from laegd.graphs.encode import EXISTS, GraphBatch
+from laegd.models.dense import Dense
 from laegd.models.gat import GraphAttentionLayer
 from laegd.models.gcn import GatedConvolutionLayer
 from laegd.models.wiring import DenseWiring, EdgeList, GraphState, SparseWiring, Wiring
@@ -87,9 +88,9 @@ class GraphEncoder(nn.Module):
         """Embeds the graph and passes messages; `time` is the hidden state of each graph's time, or of all."""
         config, hidden = self.config, self.config.hidden
         state = GraphState(
-            users=nn.Dense(hidden, name="embed_user")(graph.users),
-            servers=nn.Dense(hidden, name="embed_server")(graph.servers),
-            edges=nn.Dense(hidden, name="embed_edge")(graph.edges),
+            users=Dense(hidden, name="embed_user")(graph.users),
+            servers=Dense(hidden, name="embed_server")(graph.servers),
+            edges=Dense(hidden, name="embed_edge")(graph.edges),
         )
         layer: nn.Module
         if config.encoder == "attention":
@@ -138,7 +139,7 @@ class Denoiser(nn.Module):
         """
         hidden = self.config.hidden
         plan = jnp.stack([2.0 * xt - 1.0, yt], axis=-1)
-        time = nn.relu(nn.Dense(hidden, name="embed_time")(_time_features(t, hidden)))
+        time = nn.relu(Dense(hidden, name="embed_time")(_time_features(t, hidden)))
         edge_list = None
         if isinstance(graph, jraph.GraphsTuple):
             parts = _parts_of_tuple(graph)
@@ -150,10 +151,10 @@ class Denoiser(nn.Module):
         wiring = parts.wiring
         features = jnp.concatenate([parts.edges, plan.astype(parts.edges.dtype)], axis=-1)
         state = GraphEncoder(self.config, name="encoder")(parts._replace(edges=features), time)
-        out = nn.Dense(hidden, name="head_edge")(nn.LayerNorm(name="head_norm")(state.edges))
-        out = out + wiring.from_users(nn.Dense(hidden, use_bias=False, name="head_user")(state.users))
-        out = out + wiring.from_servers(nn.Dense(hidden, use_bias=False, name="head_server")(state.servers))
-        out = wiring.masked(nn.Dense(3, name="head_out")(nn.relu(out)))
+        out = Dense(hidden, name="head_edge")(nn.LayerNorm(name="head_norm")(state.edges))
+        out = out + wiring.from_users(Dense(hidden, use_bias=False, name="head_user")(state.users))
+        out = out + wiring.from_servers(Dense(hidden, use_bias=False, name="head_server")(state.servers))
+        out = wiring.masked(Dense(3, name="head_out")(nn.relu(out)))
         out = out if edge_list is None else edge_list.spread(out)
         return out[..., :2], out[..., 2]
 

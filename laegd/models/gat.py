@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from laegd.models.dense import Dense
 from laegd.models.wiring import GraphState, Wiring
 
 _SOFTMAX_EPSILON = 1e-15  # Eq. 31; decides only where a node has no real neighbour
@@ -33,7 +34,7 @@ class GraphAttentionLayer(nn.Module):
         hidden, num_scores = state.edges.shape[-1], self.num_heads * (1 if self.directed else 2)
 
         def of(nodes: jax.Array, name: str) -> jax.Array:
-            return nn.Dense(hidden, name=name)(nodes)
+            return Dense(hidden, name=name)(nodes)
 
         # C e of Eqs. 28 and 34 and W_g e of Eq. 30 are the only products with the edges' hidden states.
         mixed = wiring.from_users(of(state.users, "user_gate")) + wiring.from_servers(of(state.servers, "server_gate"))
@@ -45,8 +46,8 @@ class GraphAttentionLayer(nn.Module):
         score = wiring.from_users(of(state.users, "user_score")) + wiring.from_servers(
             of(state.servers, "server_score")
         )
-        score = nn.Dense(num_scores, use_bias=False, name="score")(jnp.tanh(score))  # Eq. 29
-        score = score * nn.sigmoid(nn.Dense(num_scores, name="score_gate")(state.edges))  # Eq. 30
+        score = Dense(num_scores, use_bias=False, name="score")(jnp.tanh(score))  # Eq. 29
+        score = score * nn.sigmoid(Dense(num_scores, name="score_gate")(state.edges))  # Eq. 30
         # The softmax of Eq. 31, its sum taken at the node. No largest score is subtracted: tanh bounds the scores.
         weight = wiring.masked(jnp.exp(jnp.clip(score, -_LARGEST_SCORE, _LARGEST_SCORE)))
 
@@ -73,5 +74,5 @@ class GraphAttentionLayer(nn.Module):
 
     def _update(self, nodes: jax.Array, messages: tuple[jax.Array, ...], role: str) -> jax.Array:
         """Returns the nodes' next state; Eq. 33 with the node beside its messages and the residual outside the ReLU."""
-        change = nn.Dense(nodes.shape[-1], name=f"{role}_update")(jnp.concatenate([nodes, *messages], axis=-1))
+        change = Dense(nodes.shape[-1], name=f"{role}_update")(jnp.concatenate([nodes, *messages], axis=-1))
         return nodes + nn.relu(nn.LayerNorm(name=f"{role}_norm")(change))

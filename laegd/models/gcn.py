@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from laegd.models.dense import Dense
 from laegd.models.wiring import MASKED_SCORE, GraphState, Wiring
 
 
@@ -29,11 +30,11 @@ class GatedConvolutionLayer(nn.Module):
         """Returns the next state; `time` is each graph's, or one for all."""
         hidden = state.edges.shape[-1]
         # A h and V h: one product per node, none of them per edge.
-        edge_u, value_u = jnp.split(nn.Dense(2 * hidden, name="from_user")(state.users), 2, axis=-1)
-        edge_s, value_s = jnp.split(nn.Dense(2 * hidden, name="from_server")(state.servers), 2, axis=-1)
+        edge_u, value_u = jnp.split(Dense(2 * hidden, name="from_user")(state.users), 2, axis=-1)
+        edge_s, value_s = jnp.split(Dense(2 * hidden, name="from_server")(state.servers), 2, axis=-1)
         mixed = wiring.from_users(edge_u) + wiring.from_servers(edge_s)
-        mixed = mixed + nn.Dense(hidden, name="from_edge")(state.edges)
-        mixed = nn.RMSNorm(name="edge_norm")(mixed) + wiring.from_graphs(nn.Dense(hidden, name="time")(time))
+        mixed = mixed + Dense(hidden, name="from_edge")(state.edges)
+        mixed = nn.RMSNorm(name="edge_norm")(mixed) + wiring.from_graphs(Dense(hidden, name="time")(time))
         gate = nn.sigmoid(mixed)
 
         users = self._aggregate(gate * wiring.from_servers(value_s), wiring, wiring.to_users, wiring.user_max)
@@ -66,6 +67,6 @@ class GatedConvolutionLayer(nn.Module):
 
     def _update(self, nodes: jax.Array, message: jax.Array | None, role: str) -> jax.Array:
         """Returns the nodes' next state; without a message a node keeps to itself."""
-        change = nn.Dense(nodes.shape[-1], name=f"{role}_update")(nodes)
+        change = Dense(nodes.shape[-1], name=f"{role}_update")(nodes)
         change = change if message is None else change + message
         return nodes + nn.relu(nn.LayerNorm(name=f"{role}_norm")(change))
