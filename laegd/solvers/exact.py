@@ -39,9 +39,7 @@ _FIRST_NODES = 60  # per server and set size, in the first searches of servers w
 _COLUMNS_A_SEARCH = 10  # per server
 _ROOT_TOLERANCE = 1e-5  # relative; where sets are searched, the last digits of the relaxation cost the most time
 _ROOT_TIME, _DIVE_TIME = 0.5, 0.8  # of a time limit, until the relaxation and the dive end; then integer programs
-_BOUND_TIME_S = (
-    120.0  # of a bound alone, where no limit is given; the 816 users of a city take a third of its relaxation
-)
+_BOUND_TIME_S = 120.0  # of a bound alone, where no limit is given; 816 users of a city take a third
 _PATIENCE_S = 0.25  # of a search before it asks for a hint, or half of a time limit; nine searches in ten end sooner
 _DIVE_ROUNDS = 3  # searches for new columns after each fixing
 _MANY_COLUMNS = 5_000  # above, the integer program is slow enough for a dive to pay
@@ -164,7 +162,10 @@ class _Search:
     def run(self) -> tuple[Int[np.ndarray, "user"], float]:
         """Returns the best assignment and a lower bound."""
         root = self.relax()
-        self.offer(round_columns(self.costs, self.edges, root.columns, root.value))
+        whole = np.flatnonzero(root.value > 0.5)  # mostly all of the relaxation, and then the optimum
+        self.offer(assignment(root.columns.take(whole), self.num_users))
+        if not self.proved(root.bound):
+            self.offer(round_columns(self.costs, self.edges, root.columns, root.value))
         if not self.proved(root.bound):
             self.ask()
             self.descend(self.dive_deadline)
@@ -205,12 +206,12 @@ class _Search:
         relaxation = self.relaxation
         inside = np.zeros(len(self.pool), dtype=bool)
         inside[:_COLUMNS_AT_ONCE] = True  # the smallest sets first, so never none: HiGHS refuses an empty program
-        start = columns_of(self.edges, self.best)  # feasible, so the relaxation is
-        columns = Columns.join([start, self.pool.take(np.flatnonzero(inside))])
+        # The first ones are those of a plan, so the relaxation is feasible.
+        columns = Columns.join([best.columns, self.pool.take(np.flatnonzero(inside))])
         relaxation.add(columns)
         # Also where no time is left to solve it: the dive goes on from there, with the columns of the relaxation.
         value = np.zeros(len(columns))
-        value[: len(start)] = 1.0
+        value[: len(best.columns)] = 1.0
         best = best._replace(columns=columns, value=value)
         max_nodes = np.full(self.num_servers, _FIRST_NODES)
         while (duals := relaxation.solve(self.root_deadline)) is not None:
