@@ -84,9 +84,12 @@ def test_importing_the_package_does_not_wait_for_jax():
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("method", "needed"), [("exact", []), ("re", []), ("ao", ["scipy"]), ("mcmf", ["networkx"])])
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [("exact", []), ("certified", []), ("re", []), ("ao", ["scipy"]), ("mcmf", ["networkx"])],
+)
 def test_planning_without_a_network_does_not_wait_for_jax(method, needed, tmp_path):
-    """`solve` loads what the method needs: no method without a network loads JAX."""
+    """`solve` loads what the method needs: no method without a network loads JAX, nor does one that asks none."""
     scenarios = draw(ScenarioConfig(), Scale.parse("gs2_gu4_au2"), 1, np.random.default_rng(0))
     (tmp_path / "scenario.json").write_bytes(scenarios.scenario(0).to_json())
     code = (

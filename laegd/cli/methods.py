@@ -134,15 +134,20 @@ def make_solvers(
     for name in names or ():
         if name in LEARNED and name != "gadsg" and not checkpoints:
             raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got none. Train one first.")
-    if not checkpoints and {"gadsg", "certified"} & {*(names or ())}:
-        from laegd.training.model_file import DEFAULT  # loads JAX, which the other methods do not need
-
-        checkpoints = [Path(DEFAULT)]
-    host = {
+    host: dict[str, Solver] = {
         name: make_model_free(name, sampling.seed, time_limit_s, option)
         for name in (names or METHODS)
         if is_model_free(name)
     }
+    if not checkpoints and sampling == AS_TRAINED and {*(names or ())} - host.keys() == {"certified"}:
+        from laegd.evaluation.certified import Certified
+        from laegd.solvers.exact import ExactSolver
+
+        host["certified"] = Certified(exact=ExactSolver(time_limit_s=time_limit_s))  # loads its network when it asks
+    elif not checkpoints and {"gadsg", "certified"} & {*(names or ())}:
+        from laegd.training.model_file import DEFAULT  # loads JAX, which the other methods do not need
+
+        checkpoints = [Path(DEFAULT)]
     needed = bool(checkpoints) if names is None else not host.keys() >= set(names)
     if not needed and (checkpoints or replace(sampling, seed=AS_TRAINED.seed) != AS_TRAINED):
         given = "--checkpoint" if checkpoints else "--samples and other settings of sampling"
@@ -201,7 +206,7 @@ def settings_of(solver: "Solver") -> dict[str, Any]:
     from laegd.scenario.scenario import settings_to_dict
 
     if isinstance(solver, Certified):
-        return {"network": settings_of(solver.network), "exact": settings_to_dict(solver.exact)}
+        return {"network": settings_of(solver.sampler), "exact": settings_to_dict(solver.exact)}
     if not isinstance(solver, GADSG):
         return settings_to_dict(solver)
     plan, loaded = settings_to_dict(solver.settings), solver.loaded

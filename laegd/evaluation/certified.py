@@ -9,23 +9,37 @@ than what the exact solver finds alone.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
 
-from laegd.evaluation.gadsg import GADSG
 from laegd.problem.instance import Instance, Plan
 from laegd.solvers.exact import ExactSolver
+
+if TYPE_CHECKING:
+    from laegd.evaluation.gadsg import GADSG
 
 
 @dataclass(frozen=True)
 class Certified:
     """A network that proposes plans, and the exact solver that improves and certifies them."""
 
-    network: GADSG
+    network: "GADSG | None" = None
+    """None: the network that ships, loaded when it is first asked, since most proofs need none."""
     exact: ExactSolver = field(default_factory=ExactSolver)
     """Its time limit is that of the proof, per instance, beside the time of the sampler."""
     name: str = "certified"
+
+    @cached_property
+    def sampler(self) -> "GADSG":
+        """The network that is asked."""
+        if self.network is not None:
+            return self.network
+        from laegd.evaluation.gadsg import load  # loads JAX
+
+        return load(certify=False)
 
     def solve(self, instances: Sequence[Instance]) -> list[Plan]:
         """Returns the plan of each instance; an infeasible one names users that cannot be served together."""
@@ -38,10 +52,10 @@ class Certified:
 
         def propose() -> Int[np.ndarray, "user"] | None:
             nonlocal waited
-            if not self.network.takes(instance):
-                return None
             begin = time.perf_counter()
-            (plan,) = self.network.with_settings(certify=False).solve([instance])
+            if not self.sampler.takes(instance):
+                return None
+            (plan,) = self.sampler.with_settings(certify=False).solve([instance])
             asked.append(plan)
             waited = time.perf_counter() - begin
             return plan.server if plan.feasible else None

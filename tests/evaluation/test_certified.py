@@ -23,7 +23,7 @@ def instances():
 def test_without_a_limit_it_is_the_optimum(instances, monkeypatch):
     """The cost is the exact solver's and the gap is closed; the sampler's time counts where it was asked, rarely."""
     monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
-    plans = Certified(load(certify=False)).solve(instances)
+    plans = Certified().solve(instances)
     for plan, optimum in zip(plans, ExactSolver().solve(instances), strict=True):
         assert plan.method == "certified"
         assert plan.cost == pytest.approx(optimum.cost, rel=1e-9)
@@ -40,6 +40,13 @@ def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
     for plan, sampled, optimum in zip(short, sampled_plans, ExactSolver().solve(instances), strict=True):
         assert plan.feasible and plan.cost <= sampled.cost * (1 + 1e-12)
         assert plan.lower_bound is not None and plan.lower_bound <= optimum.cost * (1 + 1e-9)
+
+
+def test_the_network_that_ships_is_asked_where_none_is_named(instances):
+    """It is loaded when the search asks, and its plan is the one that it makes by itself."""
+    limit = ExactSolver(time_limit_s=1e-6)
+    for ours, named in zip(*(Certified(network, limit).solve(instances) for network in (None, load())), strict=True):
+        assert ours.model_seconds > 0 and ours.cost == named.cost
 
 
 def test_networks_too_large_for_the_sampler_are_left_to_the_proof(instances, monkeypatch):
