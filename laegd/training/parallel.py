@@ -5,7 +5,7 @@ Parameters stay unstacked (in_axes=None, out_axes=None); batches gain a leading 
 key per example, so a result does not depend on how many devices share the work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from laegd.graphs.processes import num_cores
+from laegd.training.programs import kept
 
 AXIS = "device"
 
@@ -100,13 +101,14 @@ def replicate(tree: Tree) -> Tree:
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[..., Any]:
+def over_devices(function: Callable[..., Any], *, reduced: bool, settings: Hashable = None) -> Callable[..., Any]:
     """Maps function(replicated, batch) over devices.
 
     Args:
         function: Takes replicated values and its part of the batch.
         reduced: True: over the devices of all processes, which call it together; results are equal on all (after a
             psum) and returned once. False: over this process's devices; results stay split.
+        settings: All that the function depends on, where results stay split.
     """
     if reduced:
         return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
@@ -118,7 +120,8 @@ def over_devices(function: Callable[..., Any], *, reduced: bool) -> Callable[...
 
     # What `jax.pmap` does, but that it takes no options for the compiler.
     mapped = jax.shard_map(on_device, mesh=mesh, in_specs=(whole, parted), out_specs=parted, check_vma=False)
-    alone, beside_others = jax.jit(mapped), jax.jit(mapped, compiler_options=_BESIDE_OTHERS if on_cpu() else None)
+    alone = kept(mapped, settings)
+    beside_others = kept(mapped, settings, compiler_options=_BESIDE_OTHERS if on_cpu() else None)
 
     def run(values: Tree, batch: Tree) -> Tree:
         per_device = np.shape(jax.tree.leaves(batch)[0])[1]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -229,7 +230,7 @@ def make_sampler(
         belief = with_noisy_copies(noise_keys, drawn.belief, sampler.noisy_copies)
         return Belief(*(x.reshape(len(x), -1, *edge_shape) for x in (belief, drawn.share)))
 
-    return over_devices(draw, reduced=False)
+    return over_devices(draw, reduced=False, settings=("sampler", (model_config, diffusion, sampler, num_samples)))
 
 
 @lru_cache
@@ -242,7 +243,7 @@ def make_random_sampler(num_samples: int) -> Callable[[Stream, PlanInput], Belie
         both = jax.vmap(lambda keys: uniforms(keys, shape))(keys)
         return Belief(both[:, :, 0], both[:, :, 1])
 
-    return over_devices(draw, reduced=False)
+    return over_devices(draw, reduced=False, settings=("random_sampler", num_samples))
 
 
 @lru_cache
@@ -253,7 +254,7 @@ def make_decoder(decode_config: DecodeConfig) -> Callable[[None, tuple[Belief, P
         belief, problem = batch
         return decode(belief.offload, belief.share, problem, decode_config)
 
-    return over_devices(best, reduced=False)
+    return over_devices(best, reduced=False, settings=("decoder", decode_config))
 
 
 @lru_cache
@@ -265,7 +266,7 @@ def make_actor(model_config: ModelConfig, num_samples: int) -> Callable[[tuple[A
         params, stream = replicated
         return act(model, params, sample_keys(stream, batch.number, num_samples), batch.graph, batch.problem)
 
-    return over_devices(draw, reduced=False)
+    return over_devices(draw, reduced=False, settings=("actor", (model_config, num_samples)))
 
 
 @lru_cache
@@ -276,7 +277,7 @@ def make_explorer(decode_config: DecodeConfig) -> Callable[[None, tuple[Actions,
         actions, problem = batch
         return decode_actions(actions, problem, decode_config)
 
-    return over_devices(best, reduced=False)
+    return over_devices(best, reduced=False, settings=("explorer", decode_config))
 
 
 def make_planner(
@@ -297,3 +298,7 @@ def labels_to_edges(
     """Spreads labels per user over edges: 0/1 offloading and shares, float32."""
     offload = (server[..., None] == np.arange(num_servers)).astype(np.float32)
     return offload, offload * share[..., None].astype(np.float32)
+
+
+for kind in (Actions, Belief, Decoded, GraphBatch, PlanInput, Problem, Stream):
+    jax.export.register_namedtuple_serialization(kind, serialized_name=f"laegd.{kind.__name__}")
