@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 from flax import linen as nn
+from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float, Num
 
 from laegd.graphs.encode import EXISTS, GraphBatch
@@ -29,6 +30,10 @@ TIME_PERIODS = 10_000.0
 
 MAX_WEIGHTS = 10**8  # num_layers x hidden^2; a layer has about a dozen matrices of that size
 MAX_LAYERS = 100  # each is compiled by itself
+
+# A layer's edges are those before it plus a change, and so are their gradients, backwards. On a CPU XLA works out anew
+# what is cheap wherever it is read, and that would be the sum over all layers: time that grows with their square.
+_COMPILED_APART = {"inlineable": "false"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class GraphEncoder(nn.Module):
             if self.is_initializing():
                 state = layer.clone(parent=self, name=name)(state, time, graph.wiring)
             else:
-                state = _round(layer, self.variables["params"][name], state, time, graph.wiring)
+                with set_xla_metadata(**_COMPILED_APART if jax.default_backend() == "cpu" else {}):
+                    state = _round(layer, self.variables["params"][name], state, time, graph.wiring)
         return state
 
 
@@ -111,7 +117,8 @@ def _round(
     layer: nn.Module, params: Mapping[str, Any], state: GraphState, time: jax.Array, wiring: Wiring
 ) -> GraphState:
     """Passes messages once; traced once for all layers, which differ in their parameters alone."""
-    following: Any = layer.apply({"params": params}, state, time, wiring)
+    with set_xla_metadata(**dict.fromkeys(_COMPILED_APART)):  # the layer, not every part of it
+        following: Any = layer.apply({"params": params}, state, time, wiring)
     return following
 
 

@@ -181,6 +181,21 @@ def test_compiled_equals_uncompiled(inputs):
         np.testing.assert_allclose(call(model, *arguments), np.concatenate([logits, eps[..., None]], -1), **TOLERANCE)
 
 
+def test_reading_grows_with_the_layers_and_no_faster(inputs):
+    """Each layer more, of a gradient too, reads as much memory more as the layer before it did."""
+
+    def read(num_layers):
+        model = Denoiser(ModelConfig(hidden=8, num_layers=num_layers))
+        list_of_edges = inputs.graph._replace(room=np.zeros((20, 48), dtype=bool))  # of 48 pairs
+        arguments = jax.tree.map(jnp.asarray, inputs._replace(graph=list_of_edges))
+        params = jax.eval_shape(model.init, jax.random.key(0), *arguments)
+        gradient = jax.grad(lambda *values: sum(jnp.sum(out) for out in model.apply(*values)))
+        return jax.jit(gradient).lower(params, *arguments).compile().cost_analysis()["bytes accessed"]
+
+    two, four, six = map(read, (2, 4, 6))
+    assert six - four == pytest.approx(four - two, rel=0.01)
+
+
 def test_sparse_initialises_the_same_parameters(inputs):
     """A model may be set up in either form."""
     model = Denoiser(CONFIGS["default"])
