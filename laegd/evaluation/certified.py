@@ -27,7 +27,8 @@ class Certified:
     """A network that proposes plans, and the exact solver that improves and certifies them."""
 
     network: "GADSG | None" = None
-    """None: the network that ships, loaded when it is first asked, since most proofs need none."""
+    """None: the network that ships, loaded when it is first asked, since most proofs need none. In jobs of several
+    processes, which load together, give one."""
     exact: ExactSolver = field(default_factory=ExactSolver)
     """Its time limit is that of the proof, per instance, beside the time of the sampler."""
     name: str = "certified"
@@ -53,16 +54,16 @@ class Certified:
         def propose() -> Int[np.ndarray, "user"] | None:
             nonlocal waited
             begin = time.perf_counter()
-            if not self.sampler.takes(instance):
-                return None
-            (plan,) = self.sampler.with_settings(certify=False).solve([instance])
-            asked.append(plan)
+            network = self.sampler
+            if network.takes(instance):
+                asked.extend(network.with_settings(certify=False).solve([instance]))
             waited = time.perf_counter() - begin
-            return plan.server if plan.feasible else None
+            return asked[0].server if asked and asked[0].feasible else None
 
-        plan = replace(self.exact.solve_one(instance, propose), method=self.name)
+        plan = self.exact.solve_one(instance, propose)
+        plan = replace(plan, method=self.name, seconds=plan.seconds - waited)
         if not asked:
             return plan
         (sampled,) = asked  # the search asks once
         times = {"model_seconds": sampled.model_seconds, "decode_seconds": sampled.decode_seconds}
-        return replace(plan, seconds=plan.seconds - waited + sampled.seconds, **times)
+        return replace(plan, seconds=plan.seconds + sampled.seconds, **times)

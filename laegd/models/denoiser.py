@@ -34,6 +34,7 @@ MAX_LAYERS = 100  # each is compiled by itself
 # A layer's edges are those before it plus a change, and so are their gradients, backwards. On a CPU XLA works out anew
 # what is cheap wherever it is read, and that would be the sum over all layers: time that grows with their square.
 _COMPILED_APART = {"inlineable": "false"}
+_WITH_WHAT_IS_AROUND = {"inlineable": "true"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _round(
     layer: nn.Module, params: Mapping[str, Any], state: GraphState, time: jax.Array, wiring: Wiring
 ) -> GraphState:
     """Passes messages once; traced once for all layers, which differ in their parameters alone."""
-    with set_xla_metadata(**dict.fromkeys(_COMPILED_APART)):  # the layer, not every part of it
+    with set_xla_metadata(**_WITH_WHAT_IS_AROUND):  # the layer's parts, of the gradient too
         following: Any = layer.apply({"params": params}, state, time, wiring)
     return following
 

@@ -101,14 +101,16 @@ def replicate(tree: Tree) -> Tree:
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-def over_devices(function: Callable[..., Any], *, reduced: bool, settings: Hashable = None) -> Callable[..., Any]:
+def over_devices(
+    function: Callable[..., Any], *, reduced: bool, settings: Hashable | None = None
+) -> Callable[..., Any]:
     """Maps function(replicated, batch) over devices.
 
     Args:
         function: Takes replicated values and its part of the batch.
         reduced: True: over the devices of all processes, which call it together; results are equal on all (after a
             psum) and returned once. False: over this process's devices; results stay split.
-        settings: All that the function depends on, where results stay split.
+        settings: All that the function depends on, where results stay split; None: unknown.
     """
     if reduced:
         return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=None)

@@ -300,5 +300,5 @@ def labels_to_edges(
     return offload, offload * share[..., None].astype(np.float32)
 
 
-for kind in (Actions, Belief, Decoded, GraphBatch, PlanInput, Problem, Stream):
-    jax.export.register_namedtuple_serialization(kind, serialized_name=f"laegd.{kind.__name__}")
+for _kind in (Actions, Belief, Decoded, GraphBatch, PlanInput, Problem, Stream):
+    jax.export.register_namedtuple_serialization(_kind, serialized_name=f"laegd.{_kind.__name__}")

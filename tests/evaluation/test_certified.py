@@ -43,10 +43,30 @@ def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
 
 
 def test_the_network_that_ships_is_asked_where_none_is_named(instances):
-    """It is loaded when the search asks, and its plan is the one that it makes by itself."""
+    """It is loaded when the search asks, and no plan is dearer than the one that it makes by itself."""
     limit = ExactSolver(time_limit_s=1e-6)
-    for ours, named in zip(*(Certified(network, limit).solve(instances) for network in (None, load())), strict=True):
-        assert ours.model_seconds > 0 and ours.cost == named.cost
+    for instance, plan in zip(instances, Certified(exact=limit).solve(instances), strict=True):
+        (sampled,) = load().solve([instance])
+        assert plan.model_seconds > 0 and plan.cost <= sampled.cost * (1 + 1e-12)
+
+
+def test_time_of_loading_is_no_time_of_planning(instances, monkeypatch):
+    """Also where the network that was loaded is not asked in the end."""
+
+    def slow_load(**settings):
+        time.sleep(0.3)
+        return load(**settings)
+
+    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.evaluation.calls.MAX_HIDDEN", 1)
+    monkeypatch.setattr("laegd.evaluation.gadsg.load", slow_load)
+    for instance in instances:
+        start = time.perf_counter()
+        (plan,) = Certified().solve([instance])
+        if time.perf_counter() - start > 0.3:  # loaded
+            assert plan.seconds <= time.perf_counter() - start - 0.3
+            return
+    pytest.fail("no search asked")
 
 
 def test_networks_too_large_for_the_sampler_are_left_to_the_proof(instances, monkeypatch):

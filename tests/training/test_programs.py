@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+import laegd.training.programs
 from laegd.training.programs import kept
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path):
-    """JAX's cache folder, of this test alone."""
+    """A cache folder of this test alone; small programs are not in what JAX itself keeps."""
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     yield tmp_path
@@ -51,10 +52,59 @@ def test_a_damaged_file_is_traced_and_written_anew(calls, folder, length):
     assert [calls("settings", 5), calls("settings", 5)] == [2, 2]
 
 
-def test_without_a_folder_nothing_is_kept(calls, folder):
-    jax.config.update("jax_compilation_cache_dir", None)
-    assert [calls("settings", 5), calls("settings", 5)] == [1, 2]
-    jax.config.update("jax_compilation_cache_dir", str(folder / "file/beneath"))
+def test_other_code_and_other_settings_of_jax_are_traced_by_themselves(calls, monkeypatch):
+    """A process of another version does not take this one's programs, nor one that counts more exactly."""
+    assert calls("settings", 5) == 1
+    with jax.default_matmul_precision("highest"):
+        assert [calls("settings", 5), calls("settings", 5)] == [2, 2]
+    monkeypatch.setattr(laegd.training.programs, "_CODE", ("another",))
+    assert [calls("settings", 5), calls("settings", 5)] == [3, 3]
+
+
+def test_a_setting_of_jax_that_changes_later_is_heeded():
+    """Also by a program that is there already."""
+    traced = []
+    program = kept(lambda x: traced.append(1) or 2 * x, "settings")
+    program(np.ones(3, np.float32))
+    with jax.default_matmul_precision("highest"):
+        program(np.ones(3, np.float32))
+    program(np.ones(3, np.float32))
+    assert len(traced) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("jax_compilation_cache_dir", None),
+        ("jax_compilation_cache_dir", ""),
+        ("jax_compilation_cache_dir", "gs://bucket/programs"),
+        ("jax_enable_compilation_cache", False),
+    ],
+)
+def test_where_nothing_is_to_be_kept_nothing_is(calls, folder, monkeypatch, setting, value):
+    """No folder, none on this machine, or switched off."""
+    monkeypatch.chdir(folder)
+    before = jax.config.values[setting]
+    jax.config.update(setting, value)
+    try:
+        assert [calls("settings", 5), calls("settings", 5)] == [1, 2]
+    finally:
+        jax.config.update(setting, before)
+    assert not list(folder.iterdir())
+
+
+def test_unknown_settings_and_a_folder_that_takes_no_file_keep_nothing(calls, folder):
+    """Every process traces for itself."""
+    assert [calls(None, 5), calls(None, 5)] == [1, 2]
     (folder / "file").touch()
+    jax.config.update("jax_compilation_cache_dir", str(folder / "file/beneath"))
     assert [calls("settings", 5), calls("settings", 5)] == [3, 4]
+    assert not list(folder.glob("*.traced"))
+
+
+def test_what_has_no_portable_form_runs_all_the_same(folder):
+    """Such as a program that calls Python."""
+    shape = jax.ShapeDtypeStruct((3,), np.float32)
+    program = kept(lambda x: jax.pure_callback(lambda values: 2 * np.asarray(values), shape, x), "settings")
+    np.testing.assert_array_equal(program(np.ones(3, np.float32)), [2, 2, 2])
     assert not list(folder.glob("*.traced"))
