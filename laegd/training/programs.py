@@ -66,16 +66,16 @@ def _folder() -> Path | None:
 
 
 def _exported(path: Path, program: Any, arguments: tuple[Any, ...]) -> jax.export.Exported | None:
-    """Reads a traced program, or traces it and writes it; None where JAX has no portable form of it."""
+    """Reads a traced program, or traces it and writes it; None where it calls Python, which no file can hold."""
     with suppress(OSError):
         content = path.read_bytes()
         if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
             return jax.export.deserialize(bytearray(content[_DIGEST_BYTES:]))
     try:
         exported = jax.export.export(program)(*arguments)
-        content = exported.serialize()
-    except (ValueError, NotImplementedError):
+    except NotImplementedError:
         return None
+    content = exported.serialize()
     with suppress(ValueError):  # without a place for it the next process traces again
         write_atomically(path, hashlib.sha256(content).digest() + content)
     return exported

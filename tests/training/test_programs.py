@@ -1,9 +1,12 @@
 """Traced programs are left to later processes, which trace only what has changed."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
+import laegd
 import laegd.training.programs
 from laegd.training.programs import kept
 
@@ -108,3 +111,18 @@ def test_what_has_no_portable_form_runs_all_the_same(folder):
     program = kept(lambda x: jax.pure_callback(lambda values: 2 * np.asarray(values), shape, x), "settings")
     np.testing.assert_array_equal(program(np.ones(3, np.float32)), [2, 2, 2])
     assert not list(folder.glob("*.traced"))
+
+
+def test_programs_of_planning_are_kept_and_would_be_on_accelerators(folder, monkeypatch):
+    """Sampler and decoder, with local search; JAX refuses to export what another version may not know."""
+    export = jax.export.export
+
+    def export_everywhere(program):
+        return lambda *values: [export(program, platforms=[name])(*values) for name in ("cuda", "tpu", "cpu")][-1]
+
+    monkeypatch.setattr(jax.export, "export", export_everywhere)
+    network = laegd.load(certify=False)
+    network = network.with_settings(decode=replace(network.settings.decode, polish_rounds=2))
+    scenarios = laegd.draw(laegd.ScenarioConfig(), laegd.Scale.parse("gs2_gu4_au2"), 2, np.random.default_rng(0))
+    network.solve(laegd.InstanceBatch.from_scenarios(scenarios))
+    assert len(list(folder.glob("*.traced"))) == 2
