@@ -66,14 +66,14 @@ def _folder() -> Path | None:
 
 
 def _exported(path: Path, program: Any, arguments: tuple[Any, ...]) -> jax.export.Exported | None:
-    """Reads a traced program, or traces it and writes it; None where it calls Python, which no file can hold."""
+    """Reads a traced program, or traces it and writes it; None where JAX cannot export it, as what calls Python."""
     with suppress(OSError):
         content = path.read_bytes()
         if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
             return jax.export.deserialize(bytearray(content[_DIGEST_BYTES:]))
     try:
         exported = jax.export.export(program)(*arguments)
-    except NotImplementedError:
+    except NotImplementedError:  # by export; if by the program itself, running it raises this again
         return None
     content = exported.serialize()
     with suppress(ValueError):  # without a place for it the next process traces again

@@ -113,6 +113,17 @@ def test_what_has_no_portable_form_runs_all_the_same(folder):
     assert not list(folder.glob("*.traced"))
 
 
+@pytest.mark.parametrize("error", [NotImplementedError, ValueError])
+def test_errors_of_the_program_are_raised(folder, error):
+    """Also of the kind by which JAX refuses to export."""
+
+    def wrong(x):
+        raise error("ours")
+
+    with pytest.raises(error, match="ours"):
+        kept(wrong, "settings")(np.ones(3, np.float32))
+
+
 def test_programs_of_planning_are_kept_and_would_be_on_accelerators(folder, monkeypatch):
     """Sampler and decoder, with local search; JAX refuses to export what another version may not know."""
     export = jax.export.export
