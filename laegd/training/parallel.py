@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from laegd.graphs.processes import num_cores
@@ -109,7 +110,7 @@ def over_devices(
     Args:
         function: Takes replicated values and its part of the batch.
         reduced: True: over the devices of all processes, which call it together; results are equal on all (after a
-            psum) and returned once. False: over this process's devices; results stay split.
+            `sum_over_devices`) and returned once. False: over this process's devices; results stay split.
         settings: All that the function depends on, where results stay split; None: unknown.
     """
     if reduced:
@@ -130,6 +131,19 @@ def over_devices(
         return (beside_others if per_device > 1 else alone)(values, batch)
 
     return run
+
+
+def sum_over_devices(tree: Tree) -> Tree:
+    """Returns sums over the devices of all processes, once a step, inside of `over_devices`.
+
+    Processes on CPUs exchange all of it as one array. Of several, a device would go on with the next where the first
+    has failed since a process was lost; another, still at the first, would then get one of the wrong size, at which
+    Gloo aborts, or wait for ever.
+    """
+    if jax.process_count() == 1 or not on_cpu():
+        return jax.lax.psum(tree, AXIS)
+    flat, unravel = ravel_pytree(tree)
+    return unravel(jax.lax.psum(flat, AXIS))
 
 
 def forget_programs_near_limit() -> bool:

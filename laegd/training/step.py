@@ -1,5 +1,6 @@
 """One training step and one planning step, where network, diffusion or actions, and decoding meet."""
 
+import signal
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from laegd.graphs.encode import GraphBatch
 from laegd.models.actor_critic import ActorCritic
 from laegd.models.denoiser import Denoiser, ModelConfig
 from laegd.training.grlo import ActorCriticSums, act, actor_critic_loss
-from laegd.training.parallel import AXIS, example_keys, over_devices
+from laegd.training.parallel import example_keys, over_devices, sum_over_devices
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -160,7 +161,8 @@ def make_train_step(config: ExperimentConfig) -> StepFn:
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics | ActorCriticMetrics, Array]:
         keys = example_keys(jax.random.fold_in(seed_key, state.step), batch.position)
         gradients, sums = jax.grad(loss_sum, has_aux=True)(state.params, batch, keys)
-        gradients, sums = jax.lax.psum((gradients, sums), AXIS)
+        asked = jax.nn.one_hot(batch.signal.max(), signal.NSIG)  # whose sum tells the numbers of all processes
+        gradients, sums, asked = sum_over_devices((gradients, sums, asked))
         # Sums over all devices divided by all edges or instances: the mean of the whole batch, however it is split.
         count = jnp.maximum(sums.count, 1.0)
         gradients = jax.tree.map(lambda g: g / count, gradients)
@@ -171,8 +173,8 @@ def make_train_step(config: ExperimentConfig) -> StepFn:
         ema = jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, state.ema_params, params)
         parts = (part / count for part in sums.parts)
         metrics = metrics_of(sums.total / count, *parts, optax.global_norm(gradients))
-        signal = jax.lax.pmax(batch.signal.max(), AXIS)
-        return TrainState(state.step + 1, params, ema, opt_state), metrics, signal
+        agreed = jnp.max(jnp.where(asked > 0, jnp.arange(signal.NSIG), 0))
+        return TrainState(state.step + 1, params, ema, opt_state), metrics, agreed
 
     return over_devices(step, reduced=True)
 

@@ -132,7 +132,7 @@ def test_run_goes_on_with_another_number_of_devices(alone, command, tmp_path):
 def test_stuck_or_lost_process_is_noticed(command, tmp_path, number, noticed):
     """Rank 1 is held, or killed; rank 0 ends within the time set, with code 4 and one line that says what to do.
 
-    Whether a killed one is noticed by its closed connection or by the time is up to where the kill hits.
+    A killed one is noticed by its closed connection, but where that is overlooked, by the time.
     """
     processes = begin(*command(tmp_path), "--stuck-after-s", 100)  # compiling counts
     wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(losses(tmp_path)) >= 3, processes)
@@ -140,7 +140,7 @@ def test_stuck_or_lost_process_is_noticed(command, tmp_path, number, noticed):
     began = time.monotonic()
     ((code, _, err),) = end(processes[:1])
     processes[1].kill()
-    assert code == 4 and time.monotonic() - began < 160
+    assert (code, time.monotonic() - began < 160) == (4, True), err
     assert err.count("\n") == 1 and "same command again" in err
     assert re.search(f"Expected all 2 processes {noticed}", err)
 

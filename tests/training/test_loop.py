@@ -142,6 +142,27 @@ def test_step_is_traced_once_per_scale(tiny, tmp_path, data_root, monkeypatch):
     assert len(traced) == 2
 
 
+@pytest.mark.parametrize("learner", ["diffusion", "grlo"])
+def test_processes_exchange_one_array_a_step(tiny, tmp_path, data_root, monkeypatch, learner):
+    """Gradients, sums and signals travel as one: who lost another process must not go on to the next array."""
+    programs, make_train_step = [], loop.make_train_step
+
+    def make(config):
+        step = make_train_step(config)
+
+        def run(*given):
+            with monkeypatch.context() as patch:
+                patch.setattr("jax.process_count", lambda: 2)
+                programs.append(step.lower(*given).as_text())
+            return step(*given)
+
+        return run
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+    train(replace(tiny(steps=1), learner=learner), tmp_path, data_root)
+    assert [program.count("all_reduce") for program in programs] == [1]
+
+
 def test_non_finite_loss_stops_the_run_and_names_the_steps(tiny, tmp_path, data_root, monkeypatch):
     """A loss of nan is not saved; the error names the last good checkpoint."""
     good = train(tiny(steps=6), tmp_path, data_root)
