@@ -171,7 +171,9 @@ def test_import_sites_writes_a_scenario_that_can_be_solved(cli, places, tmp_path
     code, out, err = cli("import-sites", *places, "--out", out_path, "--aerial-share", 0.4, "--seed", 3)
     assert (code, err) == (0, "") and "2 ground servers, 1 HAPs, 3 users, 1 of them aerial" in out
     assert cli("solve", out_path, "--out", tmp_path / "plan.json")[0] == 0
-    code, out, err = cli("import-sites", *places, "--out", out_path, "--centre=-37.815,144.970", "--num-servers", 1)
+    code, out, err = cli(
+        "import-sites", *places, "--out", out_path, "--centre=-37.815,144.970", "--num-servers", 1, "--overwrite"
+    )
     assert (code, err) == (0, "") and "1 ground servers" in out
 
 
@@ -341,7 +343,7 @@ BAD = {
     ),
     "plan over its scenario": (
         lambda b: ("solve", b.scenario, "--out", b.scenario.parent),
-        r"--out: Expected a place that holds no scenario, got .*scenario\.json",
+        r"--out: Expected a place of its own, got .*scenario\.json, which is an input",
     ),
     "no checkpoint": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "gdsg"),

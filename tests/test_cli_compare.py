@@ -113,7 +113,7 @@ def test_sweep_is_every_model_on_every_data_set(cli, runs, data, shifted, tmp_pa
     assert out.count("*") == 2 + 1
 
     for folder, name in ((data, "gs2_gu4_au2"), (shifted, SHIFTED)):
-        options = ("--methods", "gadsg,ao", "--samples", 2, "--out", tmp_path / "r.json")
+        options = ("--methods", "gadsg,ao", "--samples", 2, "--overwrite", "--out", tmp_path / "r.json")
         cli("evaluate", "--checkpoint", runs[0], "--data", folder, *options)
         for row in json.loads((tmp_path / "r.json").read_text())["results"]:
             cell = cells["tiny" if row["method"] == "gadsg" else "ao", name]

@@ -1,13 +1,12 @@
 """Commands that compare: `evaluate`, methods on one data set, and `sweep`, models on many."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
-from laegd.cli.console import Interrupted, Preempted, Terminated, join_cluster, progress_bar, say, show
+from laegd.cli.console import join_cluster, progress_bar, say, show
 from laegd.cli.methods import (
     AS_TRAINED,
     METHODS,
@@ -22,11 +21,11 @@ from laegd.cli.methods import (
     settings_of,
     split_names,
 )
+from laegd.cli.work import Target, Work, begun, is_finished
 from laegd.training.cluster import ALONE_OR_SLURM, Cluster
 
 if TYPE_CHECKING:
     from laegd.evaluation.benchmark import RunConfig
-    from laegd.evaluation.journal import Journal
     from laegd.evaluation.rows import Rows
     from laegd.evaluation.sweep import Model, TestSet
     from laegd.graphs.dataset import Dataset
@@ -50,6 +49,7 @@ def evaluate(
     time_limit_s: OptionalFloat = None,
     examples: int = NUM_EXAMPLES,
     workers: int = 1,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
@@ -69,6 +69,7 @@ def evaluate(
         time_limit_s: Per instance, for exact.
         examples: Instances whose whole plans are written too, for a report.
         workers: Processes for re, ao, mcmf and exact; their times suffer where cores are shared.
+        overwrite: Replaces finished results of that name; an input never.
         sampling: Settings of learned methods and random-belief.
         cluster: Where several processes share the instances.
     """
@@ -81,22 +82,23 @@ def evaluate(
     names = None if methods is None else split_names(methods)
     if names is not None:
         choose_reference(reference, [dataset], names)
-    solvers = make_solvers(names, _joined(checkpoint), sampling, time_limit_s)
-    compare(solvers, dataset, out, reference, settings, cluster.stuck_after_s)
+    runs = _joined(checkpoint)
+    solvers = make_solvers(names, runs, sampling, time_limit_s)
+    target = Target(out, (data, *runs), overwrite, cluster.stuck_after_s)
+    compare(solvers, dataset, target, reference, settings)
 
 
 def compare(
     solvers: "Sequence[Solver]",
     dataset: "Dataset",
-    out: Path,
+    target: Target,
     reference: str | None = None,
     settings: "RunConfig | None" = None,
-    stuck_after_s: float = ALONE_OR_SLURM.stuck_after_s,
 ) -> None:
-    """Runs every solver on the data set, writes `out` and its CSV, prints the tables."""
+    """Runs every solver on the data set, writes results and their CSV, prints the tables."""
     from laegd.evaluation.benchmark import RunConfig, against, choose_reference, compare_pairs, summarise
     from laegd.evaluation.report import differences_table, results_table
-    from laegd.evaluation.results import Comparison, examples, surroundings, write_results
+    from laegd.evaluation.results import Comparison, digest_of, examples, surroundings, write_results
 
     settings = RunConfig(NUM_EXAMPLES) if settings is None else settings
     names = [solver.name for solver in solvers]
@@ -105,7 +107,10 @@ def compare(
     data = {"digest": dataset.digest, "files": dataset.files_digest}
     subject = {"solvers": solver_settings, "data": data, "examples": settings.num_examples, **surroundings()}
     total = len(solvers) * len(dataset.manifest.shards)
-    with _kept(out, subject, total, stuck_after_s) as work:
+    identity = digest_of(subject, reference)
+    if is_finished(target, identity):
+        return
+    with begun(target, subject, total) as work:
         rows = {solver.name: _run(solver, dataset, work, solver.name, settings) for solver in solvers}
         rows = against(reference, dataset, rows)
         results = [(summarise(name, dataset, rows[name], reference), rows[name]) for name in names]
@@ -115,8 +120,9 @@ def compare(
             results,
             compare_pairs(rows),
             examples(dataset, names, work.journal, settings.num_examples),
+            identity,
         )
-        work.finish(lambda: write_results(out, found))
+        work.finish(lambda: write_results(target.out, found))
     m = dataset.manifest
     title = f"{m.count} instances of {m.scale}, seed {m.seed}, data {dataset.digest}"
     show(results_table([summary for summary, _ in results], title))
@@ -133,6 +139,7 @@ def sweep(
     reference: OptionalName = None,
     time_limit_s: OptionalFloat = None,
     workers: int = 1,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
@@ -149,34 +156,40 @@ def sweep(
             default: the labels.
         time_limit_s: Per instance, for exact.
         workers: Processes for methods without a network.
+        overwrite: Replaces finished results of that name; an input never.
         sampling: Settings of the networks.
         cluster: Where several processes share the instances.
     """
     from laegd.evaluation.benchmark import RunConfig, choose_reference
     from laegd.evaluation.report import sweep_legend, sweep_tables
-    from laegd.evaluation.results import surroundings
+    from laegd.evaluation.results import digest_of, surroundings
     from laegd.evaluation.sweep import make_cells, write_sweep
 
     join_cluster(cluster)
     settings = RunConfig(workers=workers)
-    test_sets = _open_test_sets(_joined(data))
+    runs, folders = _joined(checkpoints), _joined(data)
+    target = Target(out, (*runs, *folders), overwrite, cluster.stuck_after_s)
+    test_sets = _open_test_sets(folders)
     free = _model_free(methods, sampling, time_limit_s)
     reference = choose_reference(reference, [one.dataset for one in test_sets], [model.name for model in free])
-    models = [*_load_models(_joined(checkpoints), sampling, free), *free]
+    models = [*_load_models(runs, sampling, free), *free]
     subject = {
         "models": {model.name: model.settings for model in models},
         "data": {one.name: {"digest": one.dataset.digest, "files": one.dataset.files_digest} for one in test_sets},
         **surroundings(),
     }
     shards = sum(len(one.dataset.manifest.shards) for one in test_sets)
-    with _kept(out, subject, len(models) * shards, cluster.stuck_after_s) as work:
+    identity = digest_of(subject, reference)
+    if is_finished(target, identity):
+        return
+    with begun(target, subject, len(models) * shards) as work:
         rows = {
             (model.name, one.name): _run(model.solver, one.dataset, work, model.name, settings)
             for model in models
             for one in test_sets
         }
         cells = make_cells(models, test_sets, rows, reference)
-        work.finish(lambda: write_sweep(out, models, test_sets, cells))
+        work.finish(lambda: write_sweep(out, models, test_sets, cells, identity))
     for table in sweep_tables(cells, f"mean cost / {reference} \u00b1 standard error"):
         show(table)
     for line in sweep_legend(cells):
@@ -228,57 +241,7 @@ def _load_models(runs: Sequence[Path], sampling: Sampling, others: "Sequence[Mod
     return models
 
 
-class _Work(NamedTuple):
-    """A comparison under way."""
-
-    journal: "Journal"
-    beat: Callable[[], None]
-
-    def finish(self, write: Callable[[], None]) -> None:
-        """Writes the results, by rank 0, and deletes the journal."""
-        from laegd.training.cluster import share
-
-        share(write)
-        self.journal.remove()
-
-
-@contextmanager
-def _kept(out: Path, subject: dict, total: int, stuck_after_s: float) -> Iterator[_Work]:
-    """Yields the work on `out`, which no other job may have; what is solved stays in a journal beside it."""
-    from laegd.evaluation.journal import Journal, journal_path
-    from laegd.training.cluster import share, watched
-
-    path = journal_path(out)
-    with ExitStack() as stack:
-        share(lambda: _claim(out, path, stack))
-        journal = Journal.open(path, subject)
-        if journal.done:
-            say(f"{path}: goes on with {len(journal.done)} of {total} parts done")
-        try:
-            yield _Work(journal, stack.enter_context(watched(stuck_after_s)))
-        except KeyboardInterrupt as error:
-            if not journal.done:
-                raise
-            end = Preempted if isinstance(error, Terminated) else Interrupted
-            raise end(
-                f"stopped with {len(journal.done)} of {total} parts done; they are kept in {path}, "
-                "the same command goes on from there"
-            ) from None
-
-
-def _claim(out: Path, journal: Path, stack: ExitStack) -> bytes:
-    from laegd.evaluation.results import csv_path
-    from laegd.scenario.files import clear_unfinished, locked, require_writable
-
-    for target in (out, csv_path(out), journal):
-        require_writable(target)
-    stack.enter_context(locked(journal.with_suffix(".lock"), "Wait until it ends, or name another --out."))
-    for target in (out, csv_path(out)):
-        clear_unfinished(target)
-    return b""
-
-
-def _run(solver: "Solver", dataset: "Dataset", work: _Work, name: str, settings: "RunConfig") -> "Rows":
+def _run(solver: "Solver", dataset: "Dataset", work: Work, name: str, settings: "RunConfig") -> "Rows":
     from dataclasses import replace
 
     from laegd.evaluation.benchmark import run

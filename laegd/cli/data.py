@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from laegd.cli.console import progress_bar, say
 from laegd.cli.methods import OptionalFloat, OptionalInt, OptionalPath
@@ -56,24 +56,28 @@ def generate(
         say(f"{out}: part {shard} is done; the manifest is written when all parts are")
 
 
-def export(data: Positional[Path], out: Path, index: int = 0) -> None:
+def export(
+    data: Positional[Path], out: Path, index: int = 0, overwrite: Annotated[bool, FlagCreatePairsOff] = False
+) -> None:
     """Writes one instance of a data set as a scenario file.
 
     Args:
         data: Folder of the data set.
         out: Scenario file, JSON.
         index: Number of the instance, from 0.
+        overwrite: Replaces a finished file of that name; an input never.
     """
     from laegd.graphs.dataset import Dataset
-    from laegd.scenario.files import write_atomically
+    from laegd.scenario.outputs import check_outputs, write_output
 
+    check_outputs({"--out": out}, [data], overwrite)
     dataset = Dataset.open(data)
     if not 0 <= index < len(dataset):
         raise ValueError(
             f"--index: Expected 0 to {len(dataset) - 1}, got {index}. The data set has {len(dataset)} instances."
         )
     (one,) = dataset.read_range(index, index + 1)
-    write_atomically(out, one.scenarios.scenario(0).to_json())
+    write_output(out, one.scenarios.scenario(0).to_json())
     say(f"{out}: instance {index} of {dataset.manifest.scale}")
 
 
@@ -88,6 +92,7 @@ def import_sites(
     coverage_radius_m: OptionalFloat = None,
     config: OptionalPath = None,
     seed: int = 0,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
 ) -> None:
     """Turns tables of real places (CSV with latitude and longitude) into a scenario.
 
@@ -102,16 +107,18 @@ def import_sites(
         coverage_radius_m: Horizontal reach of a ground server; default: 900.
         config: TOML with scenario settings that differ from the defaults, such as num_haps = 2.
         seed: Seed of tasks, devices and the choice of users.
+        overwrite: Replaces a finished file of that name; an input never.
     """
     import numpy as np
 
     from laegd.config import load_scenario_config
-    from laegd.scenario.files import write_atomically
+    from laegd.scenario.outputs import check_outputs, write_output
     from laegd.scenario.places import read_sites
     from laegd.scenario.scenario import require
     from laegd.scenario.topology import scenario_from_places
 
     require(seed >= 0, "--seed", "a seed of at least 0", seed, "Use 0.")
+    check_outputs({"--out": out}, [servers, users, config], overwrite)
     scenario, coverage = scenario_from_places(
         read_sites(servers),
         read_sites(users),
@@ -123,7 +130,7 @@ def import_sites(
         coverage_radius_m=coverage_radius_m,
         config=load_scenario_config(config) if config else None,
     )
-    write_atomically(out, scenario.to_json())
+    write_output(out, scenario.to_json())
     say(f"{out}: {coverage}")
 
 

@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 from laegd.cli.compare import compare
 from laegd.cli.console import Interrupted, Preempted, join_cluster, progress_bar, say
 from laegd.cli.methods import OptionalInt, OptionalPath
+from laegd.cli.work import Target
 from laegd.training.cluster import ALONE_OR_SLURM, Cluster
 
 if TYPE_CHECKING:
@@ -63,37 +64,50 @@ def train(
     say(f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}")
 
 
-def pack(run: Annotated[Positional[Path], arg(metavar="RUN")], out: Path) -> None:
+def pack(
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    out: Path,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+) -> None:
     """Writes the best checkpoint of a run as one file to pass on, which stands wherever a run folder may.
 
     Args:
         run: Run folder.
         out: File, .npz.
+        overwrite: Replaces a finished file of that name; an input never.
     """
-    from laegd.scenario.files import require_writable
+    from laegd.scenario.outputs import check_outputs
     from laegd.training.model_file import pack as write
 
-    require_writable(out)
+    check_outputs({"--out": out}, [run], overwrite)
     write(run, out)
     say(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-def demo(out: Path = Path("demo"), seed: int = 0, train: Annotated[bool, FlagCreatePairsOff] = False) -> None:
+def demo(
+    out: Path = Path("demo"),
+    seed: int = 0,
+    train: Annotated[bool, FlagCreatePairsOff] = False,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+) -> None:
     """Draws networks, labels them with optima, compares GADSG with other ways, draws a solved network; a minute.
 
     Args:
         out: Folder for everything it makes.
         seed: Seed of the samples, and of what is trained.
         train: First trains a small network from nothing, in place of the one that ships with laegd; four minutes.
+        overwrite: Replaces the results, picture and report of an earlier demo.
     """
     from dataclasses import replace
 
     from laegd.evaluation.demo import DEMO, TEST
 
-    run_demo(replace(DEMO, training=replace(DEMO.training, seed=seed)) if train else None, TEST, out, seed)
+    run_demo(replace(DEMO, training=replace(DEMO.training, seed=seed)) if train else None, TEST, out, seed, overwrite)
 
 
-def run_demo(config: "ExperimentConfig | None", test: "Recipe", out: Path, seed: int = 0) -> None:
+def run_demo(
+    config: "ExperimentConfig | None", test: "Recipe", out: Path, seed: int = 0, overwrite: bool = False
+) -> None:
     """Compares a network on `test` with chance, heuristic and optimum, and draws a plan; all of it below `out`.
 
     Args:
@@ -101,24 +115,29 @@ def run_demo(config: "ExperimentConfig | None", test: "Recipe", out: Path, seed:
         test: Data set to compare on.
         out: Folder.
         seed: Of the samples.
+        overwrite: Whether results, picture and report of before may be replaced.
     """
     from laegd.evaluation.gadsg import load, random_belief
     from laegd.evaluation.picture import draw_plans, require_matplotlib
     from laegd.evaluation.web.page import write_report
+    from laegd.scenario.outputs import check_outputs
     from laegd.solvers.exact import ExactSolver
     from laegd.solvers.mcmf import MCMFSolver
     from laegd.training.loop import ensure_data
     from laegd.training.model_file import DEFAULT
 
     require_matplotlib()
+    results, picture, page = (out / name for name in ("results.json", "plan.png", "report.html"))
+    check_outputs({"--out": [picture, page]}, overwrite=overwrite)
     if config is not None:
         _train(config, out / "run", out / "data")
     with progress_bar("test set") as bar:
         dataset = ensure_data(test, out / "data", lambda progress: bar(progress.done, progress.total, "labelling"))
     network = load(DEFAULT if config is None else out / "run", certify=False, seed=seed)
-    compare([network, random_belief(network.settings), MCMFSolver(), ExactSolver()], dataset, out / "results.json")
+    solvers = [network, random_belief(network.settings), MCMFSolver(), ExactSolver()]
+    compare(solvers, dataset, Target(results, overwrite=overwrite))
     instance = dataset.read(0).instances[0]
     plans = [solver.solve([instance])[0] for solver in (ExactSolver(), network.with_settings(certify=True))]
-    draw_plans(instance, plans, out / "plan.png")
-    write_report([out / "results.json"], out / "report.html")
-    say(f"picture: {out / 'plan.png'}   report: {out / 'report.html'}")
+    draw_plans(instance, plans, picture)
+    write_report([results], page)
+    say(f"picture: {picture}   report: {page}")

@@ -39,17 +39,16 @@ def solve(
     from laegd.evaluation.picture import draw_plan, require_matplotlib
     from laegd.problem.instance import Instance
     from laegd.problem.plan_json import plan_to_json
-    from laegd.scenario.files import require_writable, write_atomically
+    from laegd.scenario.outputs import check_outputs, write_output
     from laegd.solvers.exact import ExactSolver
 
     check_name(method, "--method")
     if not scenarios:
         raise ValueError("scenarios: Expected at least one file, got none. Write one with `laegd export`.")
     instances = [Instance.from_scenario(_read_scenario(path)) for path in scenarios]
-    outputs = _targets(scenarios, out, "--out", ".json")
-    pictures = _targets(scenarios, picture, "--picture", ".png") if picture is not None else []
-    for target in (*outputs, *pictures):
-        require_writable(target)
+    outputs = _targets(scenarios, out, ".json")
+    pictures = _targets(scenarios, picture, ".png") if picture is not None else []
+    check_outputs({"--out": outputs, "--picture": pictures}, [*scenarios, checkpoint], overwrite=True)
     if pictures:
         require_matplotlib()
     (solver,) = make_solvers([method], [checkpoint] if checkpoint else [], sampling, time_limit_s, "--method")
@@ -59,7 +58,7 @@ def solve(
         if plan.feasible and plan.lower_bound is None:
             bound = ExactSolver(time_limit_s=time_limit_s).lower_bound(instance)
             plan = replace(plan, lower_bound=min(bound, plan.cost))
-        write_atomically(outputs[position], plan_to_json(instance, plan))
+        write_output(outputs[position], plan_to_json(instance, plan))
         say(f"{path.name}: {_describe(instance, plan)}")
         if pictures:
             draw_plan(instance, plan, pictures[position])
@@ -81,21 +80,15 @@ def _read_scenario(path: Path) -> "Scenario":
         raise ValueError(f"{path}: {error}") from error
 
 
-def _targets(scenarios: Sequence[Path], out: Path, option: str, suffix: str) -> list[Path]:
+def _targets(scenarios: Sequence[Path], out: Path, suffix: str) -> list[Path]:
     """One scenario is answered in OUT itself, several in the folder OUT under their own names."""
     if len(scenarios) == 1 and not out.is_dir():
-        targets = [out]
-    else:
-        names = [path.with_suffix(suffix).name for path in scenarios]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"scenarios: Expected distinct file names, got {', '.join(twice)} twice. Rename one.")
-        targets = [out / name for name in names]
-    inputs = {path.resolve() for path in scenarios}
-    for target in targets:
-        if target.resolve() in inputs:
-            raise ValueError(f"{option}: Expected a place that holds no scenario, got {target}. Choose another.")
-    return targets
+        return [out]
+    names = [path.with_suffix(suffix).name for path in scenarios]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"scenarios: Expected distinct file names, got {', '.join(twice)} twice. Rename one.")
+    return [out / name for name in names]
 
 
 def _describe(instance: "Instance", plan: "Plan") -> str:

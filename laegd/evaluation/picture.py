@@ -20,7 +20,7 @@ from laegd.evaluation.map_words import (
     draw_title,
 )
 from laegd.problem.instance import LOCAL, Instance, Plan
-from laegd.scenario.files import write_atomically
+from laegd.scenario.outputs import write_output
 from laegd.scenario.units import M_PER_KM
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def draw_plans(instance: Instance, plans: Sequence[Plan], path: str | Path) -> N
     content = io.BytesIO()
     with rc_context({"text.parse_math": False}):  # a $ in a name starts no formula
         figure_of(instance, plans).savefig(content, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-    write_atomically(Path(path), content.getvalue())
+    write_output(Path(path), content.getvalue())
 
 
 def require_matplotlib() -> None:

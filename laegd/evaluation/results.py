@@ -1,6 +1,7 @@
 """Files of results: JSON with all that a table or a report needs, and a CSV with a row per method and instance."""
 
 import csv
+import hashlib
 import io
 import json
 import shlex
@@ -20,12 +21,13 @@ from laegd.evaluation.rows import Rows, first_instance
 from laegd.graphs.dataset import Dataset, Labelled
 from laegd.problem.objective import make_plan
 from laegd.problem.plan_json import plan_to_json
-from laegd.scenario.files import write_atomically
+from laegd.scenario.outputs import write_output
 from laegd.scenario.scenario import require
 from laegd.training.meta import source_commit
 
 RESULTS_FORMAT = "laegd-results/1"
 CSV_COLUMNS = ("method", "test_set", "instance", "cost", "reference", "ratio", "feasible", "seconds")
+_BEGINNINGS = (b'{\n "format": "laegd-results/', b'{\n "format": "laegd-sweep/', b"method,test_set,instance,")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Comparison:
     results: Sequence[tuple[Summary, Rows]]
     paired: Sequence[Paired] = ()
     examples: Sequence[dict[str, Any]] = ()
+    identity: str = ""
+    """Digest of what was compared, see `digest_of`."""
 
 
 def surroundings() -> dict[str, Any]:
@@ -49,12 +53,37 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def origin(reference: str) -> dict[str, Any]:
-    """Returns how a results file came about: command, time, reference and surroundings."""
+def digest_of(subject: dict[str, Any], reference: str) -> str:
+    """Returns a digest of all that results depend on: the same comparison, again, has the same."""
+    text = json.dumps({**subject, "reference": reference}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity_of(path: Path) -> str | None:
+    """Returns the digest of the comparison whose results a file holds; None where it holds none."""
+    try:
+        document = json.loads(path.read_bytes()) if is_results(path) else {}
+    except (ValueError, RecursionError):
+        return None
+    return document.get("comparison")
+
+
+def is_results(path: Path) -> bool:
+    """Tells whether a file, JSON or CSV, begins as results do."""
+    try:
+        with open(path, "rb") as file:
+            return path.is_file() and file.read(64).startswith(_BEGINNINGS)
+    except OSError:
+        return False
+
+
+def origin(reference: str, identity: str) -> dict[str, Any]:
+    """Returns how a results file came about: command, time, reference, surroundings and what was compared."""
     return {
         "command": f"laegd {shlex.join(sys.argv[1:])}",
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "reference": reference,
+        "comparison": identity,
         **surroundings(),
     }
 
@@ -69,7 +98,7 @@ def write_results(path: Path, found: Comparison) -> None:
     """Writes `results.json` and, beside it, a CSV with a row per method and instance."""
     document = {
         "format": RESULTS_FORMAT,
-        **origin(found.results[0][0].reference),
+        **origin(found.results[0][0].reference, found.identity),
         "settings": found.settings,
         "data": about(found.dataset),
         "results": [msgspec.to_builtins(summary) for summary, _ in found.results],
@@ -82,7 +111,7 @@ def write_results(path: Path, found: Comparison) -> None:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Writes a results file."""
-    write_atomically(path, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+    write_output(path, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def csv_path(path: Path) -> Path:
@@ -99,7 +128,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    write_atomically(csv_path(path), text.getvalue().encode())
+    write_output(csv_path(path), text.getvalue().encode())
 
 
 def csv_rows(summary: Summary, rows: Rows) -> Iterator[tuple[Any, ...]]:

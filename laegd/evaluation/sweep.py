@@ -114,11 +114,13 @@ def make_cells(
     return [cells[model.name, one.name] for model in models for one in test_sets]
 
 
-def write_sweep(path: Path, models: Sequence[Model], test_sets: Sequence[TestSet], cells: Sequence[Cell]) -> None:
+def write_sweep(
+    path: Path, models: Sequence[Model], test_sets: Sequence[TestSet], cells: Sequence[Cell], identity: str
+) -> None:
     """Writes `sweep.json` and, beside it, a CSV with a row per model and instance."""
     document = {
         "format": SWEEP_FORMAT,
-        **origin(cells[0].summary.reference),
+        **origin(cells[0].summary.reference, identity),
         "models": [
             {
                 "name": model.name,

@@ -26,7 +26,7 @@ from laegd.graphs.shards import (
     shard_name,
 )
 from laegd.problem.instance import InstanceBatch
-from laegd.scenario.files import require_writable, write_atomically
+from laegd.scenario.files import clear_unfinished, require_writable, write_atomically
 from laegd.scenario.generator import ScenarioConfig
 from laegd.scenario.scenario import Nodes, ScenarioBatch, decode_json, require, settings_to_dict
 
@@ -74,7 +74,8 @@ def generate(
     index, parts = shard
     require(1 <= index <= parts, "shard", "i/n with 1 <= i <= n", f"{index}/{parts}", "Count from 1.")
     require(workers >= 1, "workers", "at least 1 process", workers, "Use one per core.")
-    require_writable(folder / "manifest.json")
+    _require_own_folder(folder)
+    clear_unfinished(folder)
     blocks = list(range(index - 1, recipe.num_blocks, parts))
     total = sum(recipe.block_count(block) for block in blocks)
     present = [block for block in blocks if (folder / shard_name(block)).exists()]
@@ -90,6 +91,17 @@ def generate(
         return False
     _write_manifest(recipe, folder)
     return True
+
+
+def _require_own_folder(folder: Path) -> None:
+    """Raises ValueError where the folder is not writable, or holds a manifest that is not of a data set."""
+    path = folder / "manifest.json"
+    require_writable(path)
+    if path.is_file():
+        with open(path, "rb") as file:
+            ours = b'"laegd-dataset/' in file.read(64)
+        if not ours:
+            raise ValueError(f"{path}: Expected the manifest of a data set, got another file. Choose another folder.")
 
 
 def _make_blocks(recipe: Recipe, blocks: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:

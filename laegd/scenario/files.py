@@ -2,60 +2,99 @@
 
 import errno
 import fcntl
-import glob
 import os
+import re
+import secrets
 import socket
 import stat
-import tempfile
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+LONGEST_WRITE_S = 3600.0  # since a temporary file was last written to, after which no job is still at it
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.tmp", re.DOTALL)  # machine and process
+_BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file systems
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that a reader, or a crash, never meets half of it.
 
+    A link of that name is replaced, not followed. A new file has the permissions that the umask leaves, and one that is
+    replaced keeps its own.
+
     Raises:
         ValueError: The folder cannot be written or the disk is full; nothing is left behind.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        with suppress(FileNotFoundError):
+            there = path.lstat()
+            if stat.S_ISREG(there.st_mode):
+                temporary.chmod(stat.S_IMODE(there.st_mode))
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        _delete(temporary)
         reason = error.strerror or error
         raise ValueError(
             f"{path}: Expected a writable folder with room, got: {reason}. Free space or choose another."
         ) from error
     except BaseException:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        _delete(temporary)
         raise
 
 
-def clear_unfinished(path: Path) -> None:
-    """Deletes what a killed job left of this file; only where a lock keeps other jobs from writing it now."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        temporary.unlink(missing_ok=True)
+def clear_unfinished(folder: Path) -> None:
+    """Deletes the temporary files that killed jobs left in a folder; those of jobs at work stay."""
+    with suppress(OSError):  # no such folder, or none of ours to clean
+        for temporary in [Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(".tmp")]:
+            found = _TEMPORARY.fullmatch(temporary.name)
+            if found and _is_abandoned(temporary, *found.groups()):
+                _delete(temporary)
+
+
+def _is_abandoned(temporary: Path, host: str, process: str) -> bool:
+    """Tells whether the process has ended that writes the file; of other machines only its age is known."""
+    try:
+        if time.time() - temporary.stat().st_mtime > LONGEST_WRITE_S:
+            return True
+        if host != _host() or os.name == "nt":  # os.kill ends a process there
+            return False
+        os.kill(int(process), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _host() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _delete(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def require_writable(path: Path) -> None:
     """Raises ValueError, before any work is done, where a file cannot be written; makes nothing."""
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if path.is_dir():
         found = "a folder of that name"
+    elif path.exists() and not path.is_file():
+        if os.access(path, os.W_OK):
+            return
+        found = "a pipe or a device that is read-only"
     elif not folder.is_dir():
         found = f"{folder}, which is a file"
     elif not os.access(folder, os.W_OK):

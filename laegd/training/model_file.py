@@ -18,7 +18,7 @@ import numpy as np
 from laegd.config import ExperimentConfig
 from laegd.graphs.encode import Normalisation
 from laegd.graphs.shard_file import array_in, text_in
-from laegd.scenario.files import write_atomically
+from laegd.scenario.outputs import write_output
 from laegd.scenario.scenario import in_short, require
 from laegd.training.cluster import share
 from laegd.training.meta import RUN_FORMAT, Loaded, check_meta, params_of
@@ -69,7 +69,7 @@ def pack(run: Path, out: Path) -> None:
     content = io.BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in _named(loaded.params)}
     np.savez(content, about=np.array(json.dumps(about)), **arrays)
-    write_atomically(out, content.getvalue())
+    write_output(out, content.getvalue())
 
 
 def read_model(path: Path) -> Loaded:

@@ -61,8 +61,8 @@ class RunFolder:
             self._require_same_settings(config)
             normalisation = fitted.to_dict()
         self._metrics = self.workdir / "metrics.jsonl"
-        clear_unfinished(self._metrics)
-        _keep_metrics_until(self._metrics, last or 0)
+        clear_unfinished(self.workdir)
+        _keep_metrics_until(self._metrics, last)
         self._log = self._stack.enter_context(os.fdopen(open_own(self._metrics), "ab", buffering=0))
         return json.dumps({"step": last, "normalisation": normalisation}).encode()
 
@@ -131,11 +131,18 @@ class RunFolder:
         return step, ratio
 
 
-def _keep_metrics_until(path: Path, step: int) -> None:
-    """Drops lines that an interrupted run wrote after its last checkpoint: they will be written again."""
+def _keep_metrics_until(path: Path, step: int | None) -> None:
+    """Drops lines that an interrupted run wrote after its last checkpoint: they will be written again.
+
+    Raises:
+        ValueError: There is no checkpoint yet, and the lines are not of a run.
+    """
     with os.fdopen(open_own(path), errors="replace") as file:
-        lines = file.read().splitlines()
-    write_atomically(path, "".join(line + "\n" for line in lines if _step_of(line) <= step).encode())
+        text = file.read()
+    lines = text.splitlines()
+    if step is None and "\n" in text and math.isinf(_step_of(lines[0])):  # the only line may be torn
+        raise ValueError(f"{path}: Expected the metrics of a run, got another file. Name another --workdir.")
+    write_atomically(path, "".join(line + "\n" for line in lines if _step_of(line) <= (step or 0)).encode())
 
 
 def _step_of(line: str) -> float:

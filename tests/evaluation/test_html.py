@@ -299,7 +299,7 @@ def test_no_file_is_refused(tmp_path):
 
 def test_a_page_never_replaces_results(folder):
     """--out on one of the files."""
-    with pytest.raises(ValueError, match="--out: Expected a place that holds no results"):
+    with pytest.raises(ValueError, match="--out: Expected a place of its own"):
         write_report([folder / "old.json"], folder / "old.json")
 
 

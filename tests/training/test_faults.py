@@ -318,6 +318,14 @@ def test_pipe_in_a_run_folder_is_not_waited_for(halted, config, data_root):
         train(config, halted, data_root)
 
 
+def test_metrics_of_something_else_are_left_alone(config, data_root, tmp_path):
+    """A folder without a run of ours may hold another program's file of that name."""
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "acc": 0.5}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: Expected the metrics of a run, got another file\. Name"):
+        train(config, tmp_path, data_root)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1, "acc": 0.5}\n'
+
+
 def test_clock_that_jumps_back_changes_nothing(halted, config, data_root, whole, monkeypatch):
     """Ten years back between two checkpoints: the newer one is still the one to go on from."""
     now, now_ns = time.time, time.time_ns

@@ -13,8 +13,7 @@ from laegd.evaluation.web.files import Data, ResultFile, read_files
 from laegd.evaluation.web.pictures import LEARNED, charts, maps
 from laegd.evaluation.web.svg import showable
 from laegd.evaluation.web.tables import NOT_KNOWN, paired_table, quality_table
-from laegd.scenario.files import require_writable, write_atomically
-from laegd.scenario.scenario import require
+from laegd.scenario.outputs import check_outputs, write_output
 
 DEFINITIONS = (
     ("cost", "weighted delay and energy of all tasks of one network under a plan; the allocation of the plan counts."),
@@ -41,16 +40,14 @@ DEFINITIONS = (
 
 
 def write_report(paths: Sequence[Path], out: Path) -> str:
-    """Writes the page; returns what it holds, in words.
+    """Writes the page, also over an older one; returns what it holds, in words.
 
     Raises:
         ValueError: A file cannot be read or is no results file, or the page cannot be written.
     """
-    require_writable(out)
-    taken = out.resolve() in {path.resolve() for path in paths}
-    require(not taken, "--out", "a place that holds no results", str(out), "Choose another name.")
+    check_outputs({"--out": out}, paths, overwrite=True)
     page = page_of(read_files(paths), [path.name for path in paths])
-    write_atomically(out, page.encode())
+    write_output(out, page.encode())
     size_mb = len(page.encode()) / 1e6
     return f"{page.count('<table')} tables, {page.count('<figure>')} figures, {size_mb:.1f} MB"
 
