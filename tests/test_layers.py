@@ -71,6 +71,16 @@ def test_modules_do_not_import_in_circles():
         visit(name, ())
 
 
+def test_importing_laegd_needs_nothing_that_windows_lacks():
+    """No file imports a module of Unix alone, but inside a function that asks first."""
+    unix = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not unix & {*names}, path
+
+
 @pytest.mark.parametrize("word", ["utils", "common", "misc", "helpers"])
 def test_no_room_without_a_subject(word):
     """Every module is named for what it holds."""

@@ -64,6 +64,9 @@ def _end_with_parent() -> None:
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """Delays Ctrl-C and SIGTERM; processes started meanwhile never see them, so that only this one answers."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     multiprocessing.resource_tracker.ensure_running()  # Starting it would let them through again.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

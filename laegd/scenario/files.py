@@ -1,7 +1,6 @@
 """Files that are either whole or absent, written under a temporary name, then renamed; and locks between jobs."""
 
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -17,6 +16,8 @@ LONGEST_WRITE_S = 3600.0  # since a temporary file was last written to, after wh
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.tmp", re.DOTALL)  # machine and process
 _BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file systems
+# No link is followed, no pipe waited for; Windows knows neither flag, but would translate line ends.
+_OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK")) | _BINARY
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -111,8 +112,7 @@ def open_own(path: Path) -> int:
         ValueError: It is a link, which in a stranger's folder can lead to any file of ours, or no regular file.
     """
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
-        file = os.open(path, flags, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _OPEN_FLAGS, 0o644)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -142,7 +142,9 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
     except BlockingIOError as error:
         holder = ""
         with suppress(OSError):  # it may have ended just now
-            holder = path.read_text(errors="replace").strip()
+            with path.open(errors="replace") as content:
+                content.seek(1)  # Windows lets nobody read the byte that is locked, the first
+                holder = content.read().strip()
         raise ValueError(
             f"{path.parent}: Expected no other job at work there, got {holder or 'another job'}. {remedy}"
         ) from error
@@ -153,19 +155,23 @@ def locked(path: Path, remedy: str) -> Iterator[None]:
     try:
         with suppress(OSError):
             os.truncate(file, 0)
-            os.write(file, f"process {os.getpid()} of {socket.gethostname()}\n".encode())
+            os.write(file, f"\nprocess {os.getpid()} of {socket.gethostname()}\n".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows deletes no open file; one that stays locks nobody out
+            path.unlink(missing_ok=True)
         os.close(file)
 
 
 def _take(path: Path) -> int:
     """Returns the locked file; one that was deleted between opening and locking is no lock."""
+    from filelock import lock_descriptor  # slow to import
+
     while True:
         file = open_own(path)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_descriptor(file, blocking=False):
+                raise BlockingIOError
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 os.close(file)

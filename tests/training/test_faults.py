@@ -1,5 +1,6 @@
 """Storage that fails: damaged checkpoints, full and read-only disks, locks, clocks; nothing is lost, and it is said."""
 
+import errno
 import json
 import os
 import shutil
@@ -294,6 +295,22 @@ def test_lock_is_taken_again_by_the_same_process(tmp_path):
         with pytest.raises(KeyError), locked(tmp_path / "lock", ""):
             raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+def test_lock_keeps_others_out_and_lets_all_pass_where_there_are_none(tmp_path, monkeypatch):
+    """By any second file descriptor, of this process too; on a network file system that knows no locks nobody waits."""
+    with locked(tmp_path / "lock", ""):
+        with pytest.raises(ValueError, match=f"got process {os.getpid()} of "), locked(tmp_path / "lock", ""):
+            pass
+        assert (tmp_path / "lock").exists()
+    for number in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+
+        def refuse(file, blocking, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("filelock.lock_descriptor", refuse)
+        with locked(tmp_path / "lock", ""), locked(tmp_path / "lock", ""):
+            pass
 
 
 @pytest.mark.parametrize("name", ["lock", "metrics.jsonl"])
