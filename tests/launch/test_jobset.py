@@ -102,6 +102,17 @@ def test_exit_codes_lead_to_the_right_restart(code, action):
     assert outcome(job_set, "PodFailurePolicy", message) == "RestartJobSetAndIgnoreMaxRestarts"
 
 
+def test_runs_as_the_image_s_user_without_privileges():
+    """What Kubernetes' "restricted" security standard asks for; the user is the one that the Dockerfile makes."""
+    pod = job_of(load()[1])["spec"]["template"]["spec"]
+    context, (container,) = pod["securityContext"], pod["containers"]
+    dockerfile = (FILE.parents[1] / "docs/clusters.md").read_text().split("FROM python")[1].split("```")[0]
+    (made,), (used,) = re.findall(r"useradd --uid (\d+)", dockerfile), re.findall(r"^USER (\d+)$", dockerfile, re.M)
+    assert context["runAsUser"] == context["fsGroup"] == int(made) == int(used) > 0
+    assert context["runAsNonRoot"] is True and context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
 def test_names_and_numbers_agree():
     """The coordinator is the first pod, the number of processes that of pods, container and claim go by their names."""
     claim, job_set = load()
