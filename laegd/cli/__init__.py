@@ -8,17 +8,14 @@ Every command imports what it needs when it runs, so that `--help` and `generate
 
 import io
 import os
-import platform
 import re
 import signal
 import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
@@ -61,33 +58,12 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; one line on standard error and an exit code where it fails."""
-    _keep_compiled_programs()
     call = _parse(arguments)
     with _sigterm_like_ctrl_c(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
         message, code = _run(call)
     if code:
         _end(message, code, at_once=arguments is None)
-
-
-def _keep_compiled_programs() -> None:
-    """Has JAX keep what it compiles from one start to the next, where the user has not said otherwise.
-
-    By kind of processor: a folder may be shared by machines that cannot run each other's programs.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kind = platform.machine()
-    with suppress(OSError):
-        flags = next((line for line in open("/proc/cpuinfo") if line.startswith(("flags", "Features"))), "")
-        kind += f"-{zlib.crc32(flags.encode()):08x}"
-    folder = home / "laegd" / kind
-    with suppress(OSError):  # without a place for it programs are compiled each time
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-            os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 def _run(call: Callable[[], None]) -> tuple[str, int]:
@@ -105,7 +81,7 @@ def _run(call: Callable[[], None]) -> tuple[str, int]:
     except KeyboardInterrupt:
         return "interrupted", EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read us has left
-        return "", 128 + signal.SIGPIPE
+        return "", 128 + getattr(signal, "SIGPIPE", 13)  # Windows has none
     except OSError as error:
         reason = error.strerror or str(error)
         return f"{error.filename or 'output'}: Expected to read or write it, got: {reason}. Check it.", EXIT_BAD_INPUT

@@ -32,6 +32,7 @@ from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, pla
 from laegd.scenario.scenario import require
 from laegd.solvers.exact import lower_bound
 from laegd.solvers.local_search import improve
+from laegd.training.cache import keep_programs
 from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
 from laegd.training.parallel import Tree, cut, forget_programs_near_limit, join, replicate, side_by_side
@@ -179,7 +180,7 @@ class GADSG:
         """Samples and decodes on the devices, then makes the shares exact in float64."""
         settings = self.settings
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
-        inputs = PlanInput(encode(batch, normalisation), jax.device_get(problem_of(batch.costs)), numbers)
+        inputs = PlanInput(encode(batch, normalisation), problem_of(batch.costs), numbers)
         if self._lists_edges:
             inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
         parts = cut(inputs, program.size)
@@ -293,12 +294,15 @@ def exact_shares(
 def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> GADSG:
     """Loads a trained network as a solver whose plans carry certified gaps.
 
+    Compiled programs are kept for later processes, all that JAX compiles in this one: see `keep_programs`.
+
     Args:
         run: "default", the network that ships with laegd; a file that `laegd pack` wrote; or a folder that `laegd
             train` filled.
         which: "best" (by validation) or "last" checkpoint of a folder.
         settings: Fields of `PlanConfig`, such as num_samples=32; sampler and decoding are the run's unless given.
     """
+    keep_programs()
     loaded = read_together(run, which)
     defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
     plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
@@ -307,4 +311,5 @@ def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> 
 
 def random_belief(settings: PlanConfig) -> GADSG:
     """Returns the ablation: the same decoding of uniform random beliefs; the difference is what the network adds."""
+    keep_programs()
     return GADSG(None, settings, name="random-belief")

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from laegd.scenario.scenario import require
+from laegd.training.meeting import meet
 
 EXIT_STUCK = 4
 LONGEST_WAIT_S = 1e6
@@ -76,6 +77,9 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
     """
     import jax
 
+    from laegd.training.cache import keep_programs
+
+    keep_programs()
     how: dict[str, Any]
     if cluster.coordinator == AUTO:
         how, found = {}, "found by JAX"
@@ -91,6 +95,9 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
     # Our own handler, not JAX's, answers SIGTERM; our own watchdog, with a message, is to notice a lost process first.
     jax.config.update("jax_enable_preemption_service", False)
     try:
+        if cluster.coordinator not in (AUTO, SLURM):
+            address = meet(cluster.coordinator, cluster.num_processes, cluster.process_id)
+            how["coordinator_bind_address"] = environment.get("JAX_COORDINATOR_BIND_ADDRESS", address)
         jax.distributed.initialize(**how, heartbeat_timeout_seconds=int(2 * cluster.stuck_after_s) + 60)
         _connect()
     except (RuntimeError, ValueError) as error:

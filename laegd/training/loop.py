@@ -16,6 +16,7 @@ from laegd.graphs.encode import MOMENTS, Normalisation, edges_per_graph, encode,
 from laegd.graphs.processes import num_cores
 from laegd.scenario.scenario import require, settings_to_dict
 from laegd.training.batches import TrainingSet, make_batch
+from laegd.training.cache import keep_programs
 from laegd.training.cluster import Cluster, gather, held_signals, num_processes, part, rank, share, together, watched
 from laegd.training.meta import Loaded, make_meta
 from laegd.training.model_file import read_together
@@ -148,6 +149,7 @@ def train(
             no room.
         FloatingPointError: The loss is not finite; names the steps and the last good checkpoint.
     """
+    keep_programs()
     check_devices()
     check_batch_size(config.training.batch_size, jax.device_count())
     with RunFolder.opened(workdir, config) as folder:

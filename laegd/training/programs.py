@@ -16,6 +16,7 @@ import jax
 import jax.export
 
 from laegd.scenario.files import write_atomically
+from laegd.training.cache import keep_programs, read_own
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -43,7 +44,7 @@ def kept(function: Callable[..., Any], settings: Hashable | None, **options: Any
     alone, programs = jax.jit(function, **options), {}
 
     def run(*arguments: Any) -> Any:
-        folder = _folder()
+        folder = keep_programs()
         if settings is None or folder is None or jax.device_count() > 1:
             return alone(*arguments)
         leaves, tree = jax.tree.flatten(arguments)
@@ -51,31 +52,39 @@ def kept(function: Callable[..., Any], settings: Hashable | None, **options: Any
         key = shapes, jax.default_backend(), tuple(jax.config.values.items())
         if key not in programs:
             name = hashlib.sha256(repr((_CODE, settings, key)).encode()).hexdigest()
-            exported = _exported(folder / f"{name}.traced", alone, arguments)
-            programs[key] = alone if exported is None else jax.jit(exported.call, **options)
+            path = folder / f"{name}.traced"
+            # Whatever goes wrong with what lies there, the program itself is asked; what goes wrong with that is told.
+            with suppress(Exception):
+                program = jax.jit(_read(path).call, **options)
+                result = program(*arguments)
+                programs[key] = program
+                return result
+            programs[key] = _traced(path, alone, arguments, options)
         return programs[key](*arguments)
 
     return run
 
 
-def _folder() -> Path | None:
-    """Returns JAX's cache folder; None where there is none, or none of this machine's."""
-    folder = jax.config.values["jax_compilation_cache_dir"]
-    used = folder and jax.config.values["jax_enable_compilation_cache"] and "://" not in folder
-    return Path(folder) if used else None
+def _read(path: Path) -> jax.export.Exported:
+    """Reads a traced program; raises where there is none, or none of that name."""
+    content = read_own(path) or b""
+    if _digest(path, content[_DIGEST_BYTES:]) != content[:_DIGEST_BYTES]:
+        raise ValueError
+    return jax.export.deserialize(bytearray(content[_DIGEST_BYTES:]))
 
 
-def _exported(path: Path, program: Any, arguments: tuple[Any, ...]) -> jax.export.Exported | None:
-    """Reads a traced program, or traces it and writes it; None where JAX cannot export it, as what calls Python."""
-    with suppress(OSError):
-        content = path.read_bytes()
-        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
-            return jax.export.deserialize(bytearray(content[_DIGEST_BYTES:]))
+def _digest(path: Path, content: bytes) -> bytes:
+    """Returns the SHA-256 of a file's name and content: a program under another's name is damage too."""
+    return hashlib.sha256(path.name.encode() + content).digest()
+
+
+def _traced(path: Path, program: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Traces a program and writes it; returns it as it is where JAX cannot export it, as what calls Python."""
     try:
         exported = jax.export.export(program)(*arguments)
     except NotImplementedError:  # by export; if by the program itself, running it raises this again
-        return None
-    content = exported.serialize()
+        return program
+    content = bytes(exported.serialize())
     with suppress(ValueError):  # without a place for it the next process traces again
-        write_atomically(path, hashlib.sha256(content).digest() + content)
-    return exported
+        write_atomically(path, _digest(path, content) + content)
+    return jax.jit(exported.call, **options)

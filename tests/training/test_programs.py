@@ -1,5 +1,7 @@
 """Traced programs are left to later processes, which trace only what has changed."""
 
+import hashlib
+import os
 from dataclasses import replace
 
 import jax
@@ -12,12 +14,9 @@ from laegd.training.programs import kept
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path):
+def folder(cache_folder):
     """A cache folder of this test alone; small programs are not in what JAX itself keeps."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", before)
+    return cache_folder
 
 
 @pytest.fixture
@@ -46,13 +45,55 @@ def test_other_settings_and_shapes_are_traced_by_themselves(calls):
     assert [calls("settings", 5), calls("others", 5), calls("settings", 6), calls("settings", 5)] == [1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("length", [0, 10, 40, -1])
-def test_a_damaged_file_is_traced_and_written_anew(calls, folder, length):
+def a_pipe(path, content):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_link(path, content):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def sealed(path, content):
+    """Seals content as if it were whole."""
+    path.write_bytes(hashlib.sha256(path.name.encode() + content).digest() + content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, content: path.write_bytes(b""),
+        lambda path, content: path.write_bytes(content[:10]),
+        lambda path, content: path.write_bytes(content[:40]),
+        lambda path, content: path.write_bytes(content[:-1] + bytes([content[-1] ^ 1])),
+        lambda path, content: sealed(path, b""),
+        lambda path, content: sealed(path, b"garbage"),
+        lambda path, content: sealed(path, content[32:].replace(b"ML\xefR", b"junk")),
+        a_pipe,
+        a_link,
+    ],
+    ids=["empty", "10 bytes", "40 bytes", "a bit", "sealed nothing", "sealed garbage", "sealed damage", "pipe", "link"],
+)
+def test_a_damaged_file_is_traced_and_written_again(calls, folder, damage):
+    """Whatever is wrong with it, also where its digest is right; and nothing is waited for."""
     assert calls("settings", 5) == 1
     (path,) = folder.glob("*.traced")
     whole = path.read_bytes()
-    path.write_bytes(whole[:length] if length >= 0 else whole[:-1] + bytes([whole[-1] ^ 1]))
+    damage(path, whole)
     assert [calls("settings", 5), calls("settings", 5)] == [2, 2]
+    assert path.is_file() and not path.is_symlink() and len(path.read_bytes()) == len(whole)
+
+
+def test_a_program_under_the_name_of_another_is_not_used(calls, folder):
+    """Both are whole, and take what the other takes."""
+    assert calls("settings", 5) == 1
+    (path,) = folder.glob("*.traced")
+    tripled = kept(lambda tree, _: {name: 3 * values for name, values in tree.items()}, "three times")
+    tripled({"x": np.arange(5, dtype=np.float32)}, None)
+    (other,) = {*folder.glob("*.traced")} - {path}
+    path.write_bytes(other.read_bytes())
+    assert calls("settings", 5) == 2
 
 
 def test_other_code_and_other_settings_of_jax_are_traced_by_themselves(calls, monkeypatch):
@@ -78,7 +119,6 @@ def test_a_setting_of_jax_that_changes_later_is_heeded():
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("jax_compilation_cache_dir", None),
         ("jax_compilation_cache_dir", ""),
         ("jax_compilation_cache_dir", "gs://bucket/programs"),
         ("jax_enable_compilation_cache", False),
@@ -101,7 +141,8 @@ def test_unknown_settings_and_a_folder_that_takes_no_file_keep_nothing(calls, fo
     assert [calls(None, 5), calls(None, 5)] == [1, 2]
     (folder / "file").touch()
     jax.config.update("jax_compilation_cache_dir", str(folder / "file/beneath"))
-    assert [calls("settings", 5), calls("settings", 5)] == [3, 4]
+    with pytest.warns(UserWarning, match="Not a directory"):
+        assert [calls("settings", 5), calls("settings", 5)] == [3, 4]
     assert not list(folder.glob("*.traced"))
 
 
