@@ -5,7 +5,7 @@ Inside, arrays carry the instances last ([user server cand batch]): the long axi
 instance's costs broadcast over its candidates.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,17 @@ _LARGEST_COST = 1e30  # float32 ends at 3e38; sums over users and divisions by s
 
 
 class Problem(NamedTuple):
-    """What decoding needs of a batch of instances, float32. A padded user may run locally at cost 0 and has no edge."""
+    """What decoding needs of a batch of instances, float32; NumPy arrays on the host, JAX arrays inside a program.
 
-    local_cost: Float[Array, "batch user"]
-    local_allowed: Bool[Array, "batch user"]
-    usable: Bool[Array, "batch user server"]
-    transmit_cost: Float[Array, "batch user server"]
-    execute_cost: Float[Array, "batch user server"]
-    min_share: Float[Array, "batch user server"]
+    A padded user may run locally at cost 0 and has no edge.
+    """
+
+    local_cost: Float[Any, "batch user"]
+    local_allowed: Bool[Any, "batch user"]
+    usable: Bool[Any, "batch user server"]
+    transmit_cost: Float[Any, "batch user server"]
+    execute_cost: Float[Any, "batch user server"]
+    min_share: Float[Any, "batch user server"]
 
 
 class Edges(NamedTuple):
@@ -44,13 +47,13 @@ class Edges(NamedTuple):
 def problem_of(costs: Costs) -> Problem:
     """Takes the arrays that decoding needs out of a batch of costs."""
 
-    def single(values) -> Array:
-        return jnp.asarray(np.minimum(values, _LARGEST_COST), dtype=jnp.float32)
+    def single(values: np.ndarray) -> np.ndarray:
+        return np.minimum(values, _LARGEST_COST).astype(np.float32)
 
     return Problem(
         local_cost=single(costs.local_cost),
-        local_allowed=jnp.asarray(costs.local_allowed),
-        usable=jnp.asarray(costs.usable),
+        local_allowed=costs.local_allowed,
+        usable=costs.usable,
         transmit_cost=single(costs.transmit_cost),
         execute_cost=single(costs.execute_cost),
         min_share=single(costs.min_share),

@@ -35,7 +35,7 @@ class EncodedSet(NamedTuple):
 def encode_set(data: Labelled, normalisation: Normalisation) -> EncodedSet:
     """Encodes a labelled set."""
     num_servers = data.instances.costs.covered.shape[-1]
-    problem = jax.device_get(problem_of(data.instances.costs))
+    problem = problem_of(data.instances.costs)
     labels = labels_to_edges(data.server, data.share, num_servers)
     return EncodedSet(encode(data.instances, normalisation), problem, *labels)
 
