@@ -63,30 +63,46 @@ def pack_each(
 
 
 def conflict(costs: Costs) -> tuple[int, ...]:
-    """Returns users that cannot be served together; empty if there are none, or none were found within a moment.
+    """Returns all users that cannot be served: alone, or together with others; empty if there are none.
 
-    None of them could be left out, as far as a moment shows.
+    Empty too where nothing is proved within a moment.
 
     Args:
         costs: of one instance, without a leading axis.
     """
-    must = np.flatnonzero(~costs.local_allowed)
-    stranded = must[~costs.usable[must].any(axis=-1)]
-    if len(stranded):
-        return (int(stranded[0]),)
-    try:
-        if _pack_users(costs, must) is not None:
-            return ()
-    except _Undecided:
-        return ()
+    alone = np.flatnonzero(~costs.local_allowed & ~costs.usable.any(axis=-1))
+    return tuple(sorted(int(user) for users in (alone, *crowds(costs)) for user in users))
+
+
+def crowds(costs: Costs) -> list[Int[np.ndarray, "user"]]:
+    """Returns groups of users of whom each could be served, but not all: no others depend on their servers alone.
+
+    Empty where nothing is proved within a moment.
+
+    Args:
+        costs: of one instance, without a leading axis.
+    """
+    left = np.flatnonzero(~costs.local_allowed & costs.usable.any(axis=-1))
+    found = []
+    with suppress(_Undecided):
+        while _pack_users(costs, left) is None:
+            servers = costs.usable[_irreducible(costs, left)].any(axis=0)
+            confined = ~costs.usable[left][:, ~servers].any(axis=1)
+            found.append(left[confined])
+            left = left[~confined]
+    return found
+
+
+def _irreducible(costs: Costs, users: Int[np.ndarray, "user"]) -> list[int]:
+    """Drops users from some that do not fit, as far as a moment shows that the others do not fit either."""
     # users with many options are dropped first, so that what remains is easy to understand
-    kept, deadline = list(must), time.perf_counter() + _PATIENCE_S
-    for user in must[np.argsort(-costs.usable[must].sum(axis=-1), kind="stable")]:
+    kept, deadline = users.tolist(), time.perf_counter() + _PATIENCE_S
+    for user in users[np.argsort(-costs.usable[users].sum(axis=-1), kind="stable")].tolist():
         rest = np.array([other for other in kept if other != user], dtype=np.int64)
         with suppress(_Undecided):
             if _pack_users(costs, rest, deadline=deadline) is None:
                 kept.remove(user)
-    return tuple(int(user) for user in kept)
+    return kept
 
 
 def packable(costs: Costs) -> Bool[np.ndarray, "instance"]:

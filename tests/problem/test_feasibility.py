@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from laegd.problem import feasibility
-from laegd.problem.feasibility import conflict, pack, pack_each, packable
+from laegd.problem.feasibility import conflict, crowds, pack, pack_each, packable
 from laegd.problem.instance import LOCAL, Costs, InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 
@@ -65,15 +65,18 @@ def test_packing_agrees_with_brute_force(costs, preferring):
 
 @settings(max_examples=200, deadline=None)
 @given(packings())
-def test_a_conflict_is_infeasible_and_irreducible(costs):
-    """Its users do not fit together, and without any one of them the others do; none exists where all fit."""
+def test_all_users_that_cannot_be_served_are_named(costs):
+    """The others fit without them; alone each lacks a server, or shares all of its servers with a crowd too large."""
     users, must = conflict(costs), np.flatnonzero(~costs.local_allowed)
     assert bool(users) != fits(costs, must)
-    if users:
-        assert set(users) <= set(must.tolist())
-        assert not fits(costs, users)
-        for user in users:
-            assert fits(costs, [other for other in users if other != user])
+    assert fits(costs, [user for user in must if user not in users])
+    groups, usable = crowds(costs), costs.usable
+    assert sorted(users) == sorted([u for u in must if not usable[u].any()] + [u for group in groups for u in group])
+    for group in groups:
+        assert not fits(costs, group)
+        servers = usable[group].any(axis=0)
+        others = [user for user in must if user not in users]
+        assert all(usable[user, ~servers].any() for user in others)
 
 
 def test_floors_that_sum_to_one_fit():
@@ -82,11 +85,11 @@ def test_floors_that_sum_to_one_fit():
     assert pack(costs_of_floors([[0.1]] * 10 + [[1e-6]])) is None
 
 
-def test_a_user_without_a_server_is_a_conflict_by_itself():
-    """Nobody else is to blame."""
-    costs = costs_of_floors([[0.5, 0.5], [0.0, 0.0], [0.9, 0.9], [0.9, 0.9]])
+def test_users_without_a_server_are_told_from_those_that_fit():
+    """Users 1 and 4 have none; the others fit: 0.5 and 0.4 on one server, 0.9 on the other."""
+    costs = costs_of_floors([[0.5, 0.5], [0.0, 0.0], [0.9, 0.9], [0.4, 0.4], [0.0, 0.0]])
     assert pack(costs) is None
-    assert conflict(costs) == (1,)
+    assert conflict(costs) == (1, 4)
 
 
 def test_the_preferred_server_is_taken_where_it_fits():
@@ -164,8 +167,8 @@ def test_a_packing_that_nobody_decides_is_given_up(hard):
     assert (pack_each(hard, preference, known) == known).all()
 
 
-def test_a_conflict_need_not_be_irreducible_where_nobody_decides(hard):
-    """One user too many for the servers: a proof at once, for which others are left out as far as a moment shows."""
+def test_a_crowd_is_named_where_nobody_decides_about_its_parts(hard):
+    """Users too many for the servers: a proof at once, whoever of them could be left out."""
     more = costs_of_floors(np.concatenate([hard.min_share, np.full((3, 20), 0.4)]))
     users = conflict(more)
     assert users and more.min_share[list(users), 0].sum() > 20
