@@ -4,16 +4,17 @@ A call's arrays stay within a gigabyte, and within what a core's cache holds whe
 of calls are ever compiled.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from laegd.graphs.encode import edges_per_graph
 from laegd.problem.instance import Costs, InstanceBatch
 from laegd.scenario.scenario import require
-from laegd.training.parallel import cut, num_lanes, on_cpu
+from laegd.training.parallel import Tree, cut, num_lanes, on_cpu
 
 LARGEST_POLISH = 2**22  # users x users x servers of an instance; local search of larger ones runs on the host
 MAX_HIDDEN = 2**23  # samples x edges x hidden width of an instance in one call, which takes a gigabyte
@@ -40,6 +41,17 @@ class Shapes(NamedTuple):
     def large(self) -> bool:
         """Tells whether local search runs on the host."""
         return self.pairs[0] ** 2 * self.pairs[1] > LARGEST_POLISH
+
+
+class Called(NamedTuple):
+    """What calls of the compiled programs found for a batch, with some of its samples."""
+
+    best: Any
+    """`Decoded`, of NumPy arrays."""
+    mean: Float[np.ndarray, "instance user server"] | None
+    """Belief, mean over samples, steps and copies; None where every instance has a plan."""
+    seconds: tuple[float, float]
+    """Of the network and of decoding."""
 
 
 class Planning(NamedTuple):
@@ -102,6 +114,17 @@ class Planning(NamedTuple):
         order = dealt(num_edges, per_device)
         shapes = Shapes(size, covered.shape[1:], _edges_at_most(num_edges[order], size), lanes, num_samples)
         return shapes, size * lanes * max(calls, 1), order
+
+
+def concatenated(parts: Sequence[Tree]) -> Tree:
+    """Joins parts of a batch."""
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def cheaper(one: Any, other: Any) -> Any:
+    """Returns the cheaper plan of each instance; `Decoded`, of NumPy arrays."""
+    better = other.cost < one.cost
+    return jax.tree.map(lambda x, y: np.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x), one, other)
 
 
 def _pairs(costs: Costs) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from laegd.problem.instance import Instance, Plan
+from laegd.problem.instance import Instance, Plan, Progress, solve_each
 from laegd.solvers.exact import ExactSolver
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Certified:
 
         return load(certify=False)
 
-    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+    def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
         """Returns the plan of each instance; an infeasible one names users that cannot be served together."""
-        return [self.solve_one(instance) for instance in instances]
+        return solve_each(self.solve_one, instances, progress)
 
     def solve_one(self, instance: Instance) -> Plan:
         """Solves one instance; the plan's model and decoding time are 0 where the network was not asked."""

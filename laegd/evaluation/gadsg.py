@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,14 +23,15 @@ from laegd.decoding.decode import DecodeConfig, Decoded, problem_of
 from laegd.decoding.explore import Actions
 from laegd.diffusion.ddim import SamplerConfig
 from laegd.diffusion.schedules import stride
-from laegd.evaluation.calls import Planning, Shapes
+from laegd.evaluation.bounds import Certify, certified, require_certify
+from laegd.evaluation.calls import Called, Planning, Shapes, cheaper, concatenated
+from laegd.evaluation.trained_range import tell_untrained
 from laegd.graphs.encode import Normalisation, encode
-from laegd.problem.allocation import optimal_shares
+from laegd.problem.allocation import exact_shares, optimal_shares
 from laegd.problem.feasibility import conflict, pack
-from laegd.problem.instance import LOCAL, Costs, Instance, InstanceBatch, Plan
+from laegd.problem.instance import LOCAL, Instance, InstanceBatch, Plan, Progress
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
-from laegd.solvers.exact import lower_bound
 from laegd.solvers.local_search import improve
 from laegd.training.cache import keep_programs
 from laegd.training.meta import Loaded
@@ -39,6 +40,8 @@ from laegd.training.parallel import Tree, cut, forget_programs_near_limit, join,
 from laegd.training.step import Belief, PlanInput, Stream, make_decoder, make_planner, make_random_sampler
 
 _COMPILED: set[tuple] = set()  # programs and shapes that have run in this process
+
+_NUMBERS = 2**31 - 1  # bits of a digest that name a stream: two instances that share one lose nothing
 
 MAX_SAMPLES = 100_000
 
@@ -54,14 +57,16 @@ class PlanConfig:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     """From samples to plans."""
     seed: int = 0
-    """Seed of the samples; instance i of a call draws from the stream (seed, i)."""
-    certify: bool = False
-    """Adds a lower bound to each plan, hence its certified gap; that time is not part of the plan's seconds."""
+    """Seed of the samples; together with an instance's digest it names the random stream of its samples."""
+    certify: Certify | bool = "none"
+    """Adds a lower bound to each plan, hence its certified gap; that time is not part of the plan's seconds. "quick":
+    for at most 10 s and ten times the planning; "full" or True: without a limit; "none" or False: not at all."""
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "num_samples", "at least 1", self.num_samples, "Use 8.")
         require(self.num_samples <= MAX_SAMPLES, "num_samples", f"at most {MAX_SAMPLES:,}", self.num_samples, "Use 8.")
         require(0 <= self.seed < 2**32, "seed", "a seed from 0 to 2^32 - 1", self.seed, "Use 0.")
+        require_certify(self.certify)
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,11 @@ class GADSG:
         """Returns the same network with other plan settings, such as `num_samples=32`."""
         return replace(self, settings=replace(self.settings, **changes))  # pyright: ignore[reportArgumentType]
 
-    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
-        """Plans instances of any scales; those of one scale share batches."""
+    def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
+        """Plans instances of any scales; those of one scale share batches.
+
+        Warns, once, of a network with numbers outside of what the model was trained on.
+        """
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         if isinstance(instances, InstanceBatch):
             by_shape[instances.costs.covered.shape[1:]] = list(range(len(instances)))
@@ -99,13 +107,17 @@ class GADSG:
             if not positions:
                 continue
             batch = InstanceBatch.stack(one_scale)
+            self._tell_untrained(batch)
             program, size, order = self._planning.shapes(batch)
             self._compile(batch.take(order[: program.size]), program)
             for first in range(0, len(order), size):
                 part = order[first : first + size]
-                numbers = np.array([positions[i] for i in part], dtype=np.int32)
-                found = self._solve_batch(batch.take(part), numbers, program)
-                plans.update(zip(numbers.tolist(), found, strict=True))
+                for i, plan in zip(part, self._solve_batch(batch.take(part), program), strict=True):
+                    if progress is not None and self.settings.certify not in ("none", False):
+                        progress(len(plans), len(instances), "certifying")
+                    plans[positions[i]] = certified(batch[int(i)], plan, self.settings.certify)
+                if progress is not None:
+                    progress(len(plans), len(instances), "")
         return [plans[position] for position in range(len(instances))]
 
     @cached_property
@@ -138,23 +150,32 @@ class GADSG:
         """Tells whether the network works on the edges alone, not on all pairs."""
         return self.loaded is not None and not self._acts
 
+    def _tell_untrained(self, batch: InstanceBatch) -> None:
+        if self.loaded is not None and not self._told:
+            self._told.update(tell_untrained(self.name, self.loaded.config.data.train, batch))
+
+    @cached_property
+    def _told(self) -> set[str]:
+        """What was warned of."""
+        return set()
+
     def _compile(self, batch: InstanceBatch, program: Shapes) -> None:
         """Runs programs of a new shape once, so that the seconds of plans are those of planning, not of compiling."""
         key = (*self._programs(program), program)
         if key not in _COMPILED and 0 not in batch.costs.covered.shape:
             if forget_programs_near_limit():
                 _COMPILED.clear()
-            self._decode(batch, np.zeros(len(batch), dtype=np.int32), program)
+            self._decode(batch, program)
             _COMPILED.add(key)
 
-    def _solve_batch(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: Shapes) -> list[Plan]:
+    def _solve_batch(self, batch: InstanceBatch, program: Shapes) -> list[Plan]:
         start = time.perf_counter()
         if 0 in batch.costs.covered.shape:  # no users or no servers: nothing to sample
             belief = np.zeros(batch.costs.covered.shape)
             server = np.full(belief.shape[:2], LOCAL)
             decoded = _Decoded(server, np.zeros(server.shape), np.zeros(len(batch), bool), belief, 0.0, 0.0)
         else:
-            decoded = self._polished(batch, self._decode(batch, numbers, program), program)
+            decoded = self._polished(batch, self._decode(batch, program), program)
         feasible = decoded.feasible & is_feasible(batch.costs, decoded.server, decoded.share)
         cost = plan_cost(batch.costs, decoded.server, decoded.share)
         times = {
@@ -171,15 +192,14 @@ class GADSG:
                 plan = self._search(instance, decoded.belief[i])
                 searched = time.perf_counter() - begin
                 plan = replace(plan, **times | {"seconds": times["seconds"] + searched})
-            if self.settings.certify and plan.feasible:
-                plan = replace(plan, lower_bound=min(lower_bound(instance), plan.cost))
             plans.append(plan)
         return plans
 
-    def _decode(self, batch: InstanceBatch, numbers: Int[np.ndarray, "instance"], program: Shapes) -> "_Decoded":
+    def _decode(self, batch: InstanceBatch, program: Shapes) -> "_Decoded":
         """Samples and decodes on the devices, then makes the shares exact in float64."""
         settings = self.settings
         normalisation = self.loaded.normalisation if self.loaded else Normalisation.fit([])
+        numbers = np.array([one.digest & _NUMBERS for one in batch], dtype=np.int32)
         inputs = PlanInput(encode(batch, normalisation), problem_of(batch.costs), numbers)
         if self._lists_edges:
             inputs = inputs._replace(graph=inputs.graph.with_room(program.num_edges))
@@ -190,7 +210,7 @@ class GADSG:
             self._call(parts, program, min(first, most))
             for first in range(0, settings.num_samples, program.num_samples)
         ]
-        best = reduce(_cheaper, [group.best for group in groups])
+        best = reduce(cheaper, [group.best for group in groups])
         count = len(batch)
         server, feasible = best.server[:count].astype(np.int64), best.feasible[:count]
         if settings.decode.allocation == "optimal":
@@ -202,7 +222,7 @@ class GADSG:
         model_seconds, decode_seconds = (sum(times) for times in zip(*(group.seconds for group in groups), strict=True))
         return _Decoded(server, share, feasible, mean, model_seconds, decode_seconds)
 
-    def _call(self, parts: list[PlanInput], program: Shapes, first: int) -> "_Called":
+    def _call(self, parts: list[PlanInput], program: Shapes, first: int) -> Called:
         """Draws samples from the given one on, as many as go into a call, and decodes them."""
         draw, decode = self._programs(program)
         per_sample = self.settings.sampler.num_beliefs if self.loaded is None else 1  # chance draws each belief anew
@@ -212,11 +232,11 @@ class GADSG:
         beliefs = side_by_side(lambda part: jax.block_until_ready(draw(replicated, part)), parts, program.lanes)
         drawn = time.perf_counter()
         found = [(belief, part.problem) for belief, part in zip(beliefs, parts, strict=True)]
-        best = _concatenated(side_by_side(lambda pair: join(decode(None, pair)), found, program.lanes))
+        best = concatenated(side_by_side(lambda pair: join(decode(None, pair)), found, program.lanes))
         seconds = (drawn - start, time.perf_counter() - drawn)
         if best.feasible.all():
-            return _Called(best, None, seconds)
-        return _Called(best, _concatenated([join(belief.offload).mean(1) for belief in beliefs]), seconds)
+            return Called(best, None, seconds)
+        return Called(best, concatenated([join(belief.offload).mean(1) for belief in beliefs]), seconds)
 
     def _polished(self, batch: InstanceBatch, decoded: "_Decoded", program: Shapes) -> "_Decoded":
         """Searches locally on the host where instances are large."""
@@ -249,25 +269,6 @@ class GADSG:
         return make_plan(instance, server, self.name)
 
 
-def _concatenated(parts: Sequence[Tree]) -> Tree:
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def _cheaper(one: Any, other: Any) -> Any:
-    """Returns the cheaper plan of each instance; `Decoded`, of NumPy arrays."""
-    better = other.cost < one.cost
-    return jax.tree.map(lambda x, y: np.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x), one, other)
-
-
-class _Called(NamedTuple):
-    best: Any
-    """`Decoded`, of NumPy arrays."""
-    mean: Float[np.ndarray, "instance user server"] | None
-    """Belief, mean over samples, steps and copies; None where every instance has a plan."""
-    seconds: tuple[float, float]
-    """Of the network and of decoding."""
-
-
 class _Decoded(NamedTuple):
     server: Int[np.ndarray, "instance user"]
     share: Float[np.ndarray, "instance user"]
@@ -275,20 +276,6 @@ class _Decoded(NamedTuple):
     belief: Float[np.ndarray, "instance user server"]  # mean over samples, steps and copies
     model_seconds: float
     decode_seconds: float
-
-
-def exact_shares(
-    costs: Costs, server: Int[np.ndarray, "instance user"], share: Float[np.ndarray, "instance user"]
-) -> Float[np.ndarray, "instance user"]:
-    """Makes shares that are feasible in float32 feasible in float64: what lies above the floors is scaled down."""
-    num_servers = costs.covered.shape[-1]
-    taken = server[..., None] == np.arange(num_servers)  # [instance, user, server]
-    floor = (taken * costs.min_share).sum(-1)
-    extra = np.where(server == LOCAL, 0.0, np.maximum(share - floor, 0.0))
-    room = np.maximum(1.0 - (taken * costs.min_share).sum(1), 0.0)  # [instance, server]
-    wanted = (taken * extra[..., None]).sum(1)
-    scale = np.minimum(1.0, room / np.where(wanted > 0, wanted, 1.0))
-    return np.where(server == LOCAL, 0.0, floor + extra * (taken * scale[:, None]).sum(-1))
 
 
 def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> GADSG:
@@ -304,7 +291,7 @@ def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> 
     """
     keep_programs()
     loaded = read_together(run, which)
-    defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify=True)
+    defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify="quick")
     plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
     return GADSG(loaded, plan_config, loaded.config.method)
 

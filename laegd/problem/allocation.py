@@ -74,3 +74,17 @@ def optimal_shares(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Floa
     theta = np.where(free_root > 0, left, 0.0) / np.where(free_root > 0, free_root, 1.0)  # [*batch server]
     theta_k = chosen(theta[..., None, :], server)
     return np.maximum(floor, np.minimum(theta_k * root, 1.0))
+
+
+def exact_shares(
+    costs: Costs, server: Int[np.ndarray, "instance user"], share: Float[np.ndarray, "instance user"]
+) -> Float[np.ndarray, "instance user"]:
+    """Makes shares that are feasible in float32 feasible in float64: what lies above the floors is scaled down."""
+    num_servers = costs.covered.shape[-1]
+    taken = server[..., None] == np.arange(num_servers)  # [instance, user, server]
+    floor = (taken * costs.min_share).sum(-1)
+    extra = np.where(server == LOCAL, 0.0, np.maximum(share - floor, 0.0))
+    room = np.maximum(1.0 - (taken * costs.min_share).sum(1), 0.0)  # [instance, server]
+    wanted = (taken * extra[..., None]).sum(1)
+    scale = np.minimum(1.0, room / np.where(wanted > 0, wanted, 1.0))
+    return np.where(server == LOCAL, 0.0, floor + extra * (taken * scale[:, None]).sum(-1))

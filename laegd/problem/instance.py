@@ -6,7 +6,8 @@ Where we differ from [1]: local cost counts once per user, not once per edge, an
 the deadline (the text of [1] says "exceeds", its constraint C5 needs "meets").
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, overload, runtime_checkable
@@ -90,13 +91,16 @@ class Instance:
     costs: Costs
     server_ids: tuple[str, ...]
     user_ids: tuple[str, ...]
+    channel: Channel | None = None
+    """What its links are computed from, where that is known."""
 
     @staticmethod
     def from_scenario(scenario: Scenario) -> "Instance":
         """Computes the costs of a scenario."""
         nodes = nodes_of(scenario)
         costs = costs_of(scenario.channel, scenario.chip_energy_factor, nodes)
-        return Instance(nodes, costs, tuple(s.id for s in scenario.servers), tuple(u.id for u in scenario.users))
+        server_ids, user_ids = tuple(s.id for s in scenario.servers), tuple(u.id for u in scenario.users)
+        return Instance(nodes, costs, server_ids, user_ids, scenario.channel)
 
     @property
     def num_users(self) -> int:
@@ -108,6 +112,17 @@ class Instance:
         """Number of servers, HAPs included."""
         return len(self.server_ids)
 
+    @property
+    def digest(self) -> int:
+        """128 bits that name this network's random streams, wherever it stands among others.
+
+        They are those of the network, not of its costs, which may differ in the last digit between machines.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for values in self.nodes:
+            digest.update(values.tobytes())
+        return int.from_bytes(digest.digest(), "little")
+
 
 @dataclass(frozen=True)
 class InstanceBatch(Sequence[Instance]):
@@ -117,6 +132,8 @@ class InstanceBatch(Sequence[Instance]):
     costs: Costs
     server_ids: tuple[tuple[str, ...], ...]
     user_ids: tuple[tuple[str, ...], ...]
+    channel: Channel | None = None
+    """What the links of all are computed from, where that is known."""
 
     @staticmethod
     def from_scenarios(scenarios: ScenarioBatch) -> "InstanceBatch":
@@ -125,7 +142,8 @@ class InstanceBatch(Sequence[Instance]):
         first = scenarios.scenario(0) if len(scenarios) else None
         server_ids = tuple(s.id for s in first.servers) if first else ()
         user_ids = tuple(u.id for u in first.users) if first else ()
-        return InstanceBatch(scenarios.nodes, costs, (server_ids,) * len(scenarios), (user_ids,) * len(scenarios))
+        names = (server_ids,) * len(scenarios), (user_ids,) * len(scenarios)
+        return InstanceBatch(scenarios.nodes, costs, *names, scenarios.channel)
 
     @staticmethod
     def stack(instances: Sequence[Instance]) -> "InstanceBatch":
@@ -137,6 +155,7 @@ class InstanceBatch(Sequence[Instance]):
             Costs(*map(np.stack, zip(*(one.costs for one in instances), strict=True))),
             tuple(one.server_ids for one in instances),
             tuple(one.user_ids for one in instances),
+            instances[0].channel if len({one.channel for one in instances}) == 1 else None,
         )
 
     def __len__(self) -> int:
@@ -149,8 +168,8 @@ class InstanceBatch(Sequence[Instance]):
     def __getitem__(self, index: int | slice) -> "Instance | InstanceBatch":
         nodes, costs = Nodes(*(v[index] for v in self.nodes)), Costs(*(v[index] for v in self.costs))
         if isinstance(index, slice):
-            return InstanceBatch(nodes, costs, self.server_ids[index], self.user_ids[index])
-        return Instance(nodes, costs, self.server_ids[index], self.user_ids[index])
+            return InstanceBatch(nodes, costs, self.server_ids[index], self.user_ids[index], self.channel)
+        return Instance(nodes, costs, self.server_ids[index], self.user_ids[index], self.channel)
 
     def take(self, indices: Int[np.ndarray, "instance"]) -> "InstanceBatch":
         """Returns the instances at these positions, in this order."""
@@ -159,6 +178,7 @@ class InstanceBatch(Sequence[Instance]):
             Costs(*(values[indices] for values in self.costs)),
             tuple(self.server_ids[i] for i in indices),
             tuple(self.user_ids[i] for i in indices),
+            self.channel,
         )
 
 
@@ -185,6 +205,8 @@ class Plan:
     """Part of `seconds` that a network took; 0 for solvers without one."""
     decode_seconds: float = 0.0
     """Part of `seconds` that turning samples into plans took; 0 for solvers without samples."""
+    certify_seconds: float = 0.0
+    """Time to find the lower bound once the plan was made, beside `seconds`; 0 where the solver itself proves it."""
 
     @cached_property
     def gap(self) -> float | None:
@@ -204,5 +226,24 @@ class Solver(Protocol):
         ...
 
     def solve(self, instances: Sequence[Instance]) -> list[Plan]:
-        """Returns one plan per instance, in order; infeasible ones are answered, not raised."""
+        """Returns one plan per instance, in order; infeasible ones are answered, not raised.
+
+        Those of laegd also take `progress`, which a solver of one's own need not.
+        """
         ...
+
+
+Progress = Callable[[int, int, str], None]
+"""Is told how many instances are done, how many there are, and what is done now."""
+
+
+def solve_each(
+    solve_one: Callable[[Instance], Plan], instances: Sequence[Instance], progress: Progress | None = None
+) -> list[Plan]:
+    """Solves one instance after another."""
+    plans = []
+    for instance in instances:
+        plans.append(solve_one(instance))
+        if progress is not None:
+            progress(len(plans), len(instances), "")
+    return plans

@@ -58,8 +58,8 @@ def _causes(
     deadline_s = instance.nodes.user_deadline_s[:, None]
     computes = covered & (_full_load_s(instance) <= deadline_s)  # [user server]
     carries = costs.covered & (costs.transmit_delay_s <= deadline_s)
-    reach = ~covered.any(axis=-1)
-    rate = computes.any(axis=-1) & ~(computes & carries).any(axis=-1)
+    reach = ~np.asarray(covered.any(axis=-1))
+    rate = np.asarray(computes.any(axis=-1)) & ~np.asarray((computes & carries).any(axis=-1))
     yield "reach", reach, _reach
     yield "rate", rate, _rate
     yield "deadline", ~reach & ~rate, _deadline

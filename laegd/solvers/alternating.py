@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from laegd.problem.allocation import chosen, load
 from laegd.problem.feasibility import conflict, pack
-from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.problem.instance import LOCAL, Costs, Instance, Plan, Progress, solve_each
 from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, make_plan, plan_cost
 from laegd.scenario.scenario import require
 
@@ -38,9 +38,9 @@ class AlternatingOptimization:
     def __post_init__(self) -> None:
         require(self.max_rounds >= 1, "max_rounds", "at least 1", self.max_rounds, "Use 20.")
 
-    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+    def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
         """Returns one plan per instance, in order."""
-        return [self._solve_one(instance) for instance in instances]
+        return solve_each(self._solve_one, instances, progress)
 
     def _solve_one(self, instance: Instance) -> Plan:
         start, costs = time.perf_counter(), instance.costs

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from laegd.problem.allocation import optimal_shares
 from laegd.problem.feasibility import conflict, pack
-from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.problem.instance import LOCAL, Costs, Instance, Plan, Progress, solve_each
 from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.columns import Columns, list_columns, offload_edges, rank_within
@@ -66,9 +66,9 @@ class ExactSolver:
         require(finite, "time_limit_s", "a finite number above 0, or None", limit, "Give seconds, or leave it out.")
         require(self.max_columns > 0, "max_columns", "at least 1", self.max_columns, "Keep the default.")
 
-    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+    def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
         """Returns the plan of each instance; an infeasible one names users that cannot be served together."""
-        return [self.solve_one(instance) for instance in instances]
+        return solve_each(self.solve_one, instances, progress)
 
     def solve_one(self, instance: Instance, hint: Hint | None = None) -> Plan:
         """Solves one instance.

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from laegd.problem.allocation import load, optimal_shares
 from laegd.problem.feasibility import conflict, pack
-from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.problem.instance import LOCAL, Costs, Instance, Plan, Progress, solve_each
 from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, is_feasible, make_plan, plan_cost
 from laegd.scenario.scenario import require
 from laegd.solvers.local_search import improve
@@ -43,9 +43,9 @@ class MCMFSolver:
     def __post_init__(self) -> None:
         require(self.num_weights >= 1, "num_weights", "at least 1", self.num_weights, "Use 8.")
 
-    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+    def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
         """Returns one plan per instance, in order."""
-        return [self._solve_one(instance) for instance in instances]
+        return solve_each(self._solve_one, instances, progress)
 
     def _solve_one(self, instance: Instance) -> Plan:
         start, costs = time.perf_counter(), instance.costs

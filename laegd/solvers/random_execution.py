@@ -6,7 +6,6 @@ of computing resources. Eight candidate solutions are randomly generated, and th
 What [1] leaves open is settled in docs/baselines.md.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from laegd.problem.allocation import chosen, load
 from laegd.problem.feasibility import conflict, pack_each
-from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.problem.instance import LOCAL, Costs, Instance, Plan, Progress, solve_each
 from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, make_plan, plan_cost
 from laegd.scenario.scenario import require
 
@@ -37,9 +36,9 @@ class RandomExecution:
         require(self.num_candidates >= 1, "num_candidates", "at least 1", self.num_candidates, "Use 8.")
         require(self.seed >= 0, "seed", "a seed of at least 0", self.seed, "Use 0.")
 
-    def solve(self, instances: Sequence[Instance]) -> list[Plan]:
+    def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
         """Returns one plan per instance, in order."""
-        return [self._solve_one(instance) for instance in instances]
+        return solve_each(self._solve_one, instances, progress)
 
     def _solve_one(self, instance: Instance) -> Plan:
         start, costs = time.perf_counter(), instance.costs
@@ -53,14 +52,8 @@ class RandomExecution:
 
 
 def stream(seed: int, instance: Instance) -> np.random.Generator:
-    """Returns the random stream of one instance, which depends on nothing but the seed and the instance.
-
-    It is derived from the network, not from its costs: those may differ in the last digit between machines.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for values in instance.nodes:
-        digest.update(values.tobytes())
-    return np.random.default_rng([seed, int.from_bytes(digest.digest(), "little")])
+    """Returns the random stream of one instance, which depends on nothing but the seed and the network."""
+    return np.random.default_rng([seed, instance.digest])
 
 
 def draw_plans(
