@@ -13,11 +13,11 @@ from typing import Any, Literal, get_args
 
 import tyro
 
-from laegd.config import load_scenario_config
 from laegd.evaluation.benchmark import Summary, device_name, run, summarise
 from laegd.evaluation.gadsg import GADSG, load, random_belief
 from laegd.graphs.dataset import Recipe
 from laegd.scenario.generator import ScenarioConfig
+from laegd.scenario.settings import load_scenario_config
 from laegd.solvers.mcmf import MCMFSolver
 from laegd.training.loop import ensure_data
 from laegd.training.meta import source_commit

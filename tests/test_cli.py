@@ -177,6 +177,34 @@ def test_import_sites_writes_a_scenario_that_can_be_solved(cli, places, tmp_path
     assert (code, err) == (0, "") and "1 ground servers" in out
 
 
+def test_import_sites_says_what_it_does_not_use_and_joins_sectors(cli, places, tmp_path):
+    """Two sectors of one mast reach 300 and 500 m; a row without a latitude is left out."""
+    sites = tmp_path / "sectors.csv"
+    sites.write_text(
+        "lac,cell,lat,lon,range,radio\n1,0,-37.815,144.970,300,LTE\n2,0,-37.815,144.970,500,LTE\n3,0,,1,1,x\n"
+    )
+    command = (
+        "import-sites",
+        "--servers",
+        sites,
+        *places[2:],
+        "--out",
+        tmp_path / "out.json",
+        "--server-id",
+        "lac,cell",
+    )
+    code, out, err = cli(*command)
+    assert code == 2 and "row 4, column lat: Expected degrees" in err
+    code, out, err = cli(*command, "--skip-bad-rows")
+    assert code == 0 and "columns used: range; columns not used: radio; rows left out: 4" in out
+    assert "2 sites at 1 places, within 1 m of each other: 1-0, 2-0; join them with --merge-sites-m 1" in out
+    code, out, err = cli(
+        *command[:-4], "--out", tmp_path / "one.json", *command[-2:], "--skip-bad-rows", "--merge-sites-m", 5
+    )
+    servers = json.loads((tmp_path / "one.json").read_text())["servers"]
+    assert code == 0 and [(s["id"], s["coverage_radius_m"]) for s in servers[1:]] == [("1-0", 500.0)]
+
+
 @pytest.mark.parametrize(
     "command", ["generate", "train", "evaluate", "sweep", "solve", "export", "import-sites", "demo"]
 )
@@ -398,7 +426,7 @@ BAD = {
             "--out",
             b.out,
         ),
-        r"c\.csv, row 1: Expected a header with columns such as latitude and longitude, got the columns: name, colour",
+        r"c\.csv, row 1: Expected a header with columns such as latitude and longitude .*, got the columns: name, colour",
     ),
     "CSV with a bad coordinate": (
         lambda b: ("import-sites", *b.places[:2], "--users", b.write("c.csv", "lat,lon\n91,0\n"), "--out", b.out),
@@ -412,7 +440,7 @@ BAD = {
         lambda b: ("import-sites", *b.places, "--out", b.out, "--centre", "here"),
         "--centre: Expected .*'here'",
     ),
-    "centre nan": (lambda b: ("import-sites", *b.places, "--out", b.out, "--centre", "nan,0"), "centre_deg: Expected"),
+    "centre nan": (lambda b: ("import-sites", *b.places, "--out", b.out, "--centre", "nan,0"), "centre: Expected"),
     "aerial share": (
         lambda b: ("import-sites", *b.places, "--out", b.out, "--aerial-share", 2),
         "aerial_share: Expected",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from laegd.config import ExperimentConfig, load_config, load_scenario_config
+from laegd.config import ExperimentConfig, load_config
+from laegd.scenario.settings import load_scenario_config
 
 
 @pytest.fixture

@@ -94,6 +94,17 @@ def test_importing_the_package_does_not_wait_for_jax():
     assert out.stdout.strip() == "[]"
 
 
+def test_importing_sites_does_not_wait_for_jax(tmp_path):
+    """Nor do its settings load the network's."""
+    (tmp_path / "places.csv").write_text("lat,lon\n1,2\n")
+    (tmp_path / "settings.toml").write_text("num_haps = 2\n")
+    code = "import sys; from laegd.cli import main; main(sys.argv[1:]); print('jax' in sys.modules)"
+    options = ("--servers", "places.csv", "--users", "places.csv", "--config", "settings.toml", "--out", "out.json")
+    command = [sys.executable, "-c", code, "import-sites", *options]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert out.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize(
     ("method", "needed"),
     [("exact", []), ("certified", []), ("re", []), ("ao", ["scipy"]), ("mcmf", ["networkx"])],

@@ -1,25 +1,16 @@
-"""Points on the globe from CSV files: the sites of an operator, the places of users."""
+"""Named places on the globe or on a plane: positions, what is known of each, and sites that stand together."""
 
-import csv
-import io
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from laegd.scenario.scenario import require
+from laegd.scenario.units import metres_from_degrees
 
-SEPARATORS = ",;\t"
-# In order of preference; compared in lower case without blanks and punctuation, so `Latitude (deg)` is found too.
-LATITUDE_NAMES = ("latitude", "lat", "latitudedeg", "latdeg", "latitudewgs84", "ycoord", "y")
-LONGITUDE_NAMES = ("longitude", "lon", "lng", "long", "longitudedeg", "londeg", "longitudewgs84", "xcoord", "x")
-ID_NAMES = ("id", "siteid", "serverid", "userid", "stationid", "cellid", "uuid", "name", "sitename")
-MAX_ID_LENGTH = 200  # of the scenario format
-MAX_ROWS, MAX_BYTES = 1_000_000, 200_000_000  # of a file
+SAME_PLACE_M = 1.0  # sites as near to each other as this are reported
 
 
 @dataclass(frozen=True)
@@ -29,130 +20,105 @@ class Places:
     ids: tuple[str, ...]
     latitude_deg: Float[np.ndarray, "point"]
     longitude_deg: Float[np.ndarray, "point"]
+    values: Mapping[str, Float[np.ndarray, "point"]] = field(default_factory=dict)
+    """What is known of each point by field of `Server` or `User`; nan: not known."""
 
     def __post_init__(self) -> None:
-        sizes = (len(self.ids), len(self.latitude_deg), len(self.longitude_deg))
-        require(len(set(sizes)) == 1, "places", "as many ids as latitudes and longitudes", sizes, "Give one of each.")
-        require(len(set(self.ids)) == len(self.ids), "ids", "unique ids", self.ids, "Rename the repeated ones.")
-        for field, values, limit in (
+        _require_alike(self.ids, self.latitude_deg, self.longitude_deg, *self.values.values())
+        for name, values, limit in (
             ("latitude_deg", self.latitude_deg, 90),
             ("longitude_deg", self.longitude_deg, 180),
         ):
             inside = np.abs(values) <= limit
-            require(
-                bool(inside.all()), field, f"-{limit:.0f} to {limit:.0f}", values[~inside].tolist(), "Give degrees."
-            )
+            require(bool(inside.all()), name, f"-{limit:.0f} to {limit:.0f}", values[~inside].tolist(), "Give degrees.")
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-class _Columns(NamedTuple):
-    """Where a file keeps what is read, as (index, name as written); `id` may be missing."""
+@dataclass(frozen=True)
+class PlanarPlaces:
+    """Named points on a plane in metres; ids are unique."""
 
-    latitude: tuple[int, str]
-    longitude: tuple[int, str]
-    id: tuple[int, str] | None
+    ids: tuple[str, ...]
+    x_m: Float[np.ndarray, "point"]
+    y_m: Float[np.ndarray, "point"]
+    values: Mapping[str, Float[np.ndarray, "point"]] = field(default_factory=dict)
+    """What is known of each point by field of `Server` or `User`; nan: not known."""
 
+    def __post_init__(self) -> None:
+        _require_alike(self.ids, self.x_m, self.y_m, *self.values.values())
+        finite = bool(np.isfinite(self.x_m).all() and np.isfinite(self.y_m).all())
+        require(finite, "x_m, y_m", "finite numbers", (self.x_m, self.y_m), "Give metres.")
 
-def _find_column(header: Sequence[str], names: Sequence[str]) -> tuple[int, str] | None:
-    plain = ["".join(filter(str.isalnum, cell)).lower() for cell in header]
-    return next(((plain.index(name), header[plain.index(name)].strip()) for name in names if name in plain), None)
-
-
-def _find_columns(header: Sequence[str]) -> _Columns | None:
-    latitude, longitude = _find_column(header, LATITUDE_NAMES), _find_column(header, LONGITUDE_NAMES)
-    return _Columns(latitude, longitude, _find_column(header, ID_NAMES)) if latitude and longitude else None
-
-
-def _text_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        raw = file.read(MAX_BYTES + 1)
-    require(len(raw) <= MAX_BYTES, str(path), f"at most {MAX_BYTES / 1e6:.0f} MB", "more", "Remove what is no place.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row, value = raw.count(b"\n", 0, error.start) + 1, raw[error.start : error.end]
-        raise ValueError(f"{path}, row {row}: Expected UTF-8 text, got {value!r}. Save the file as UTF-8.") from error
-    require(bool(text.strip()), str(path), "a header and at least one row", "an empty file", "Fill it.")
-    return text
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
-def _rows_of(path: Path, text: str, separator: str, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
-    """Yields rows and their numbers, those that a spreadsheet shows, so empty rows count."""
-    number = 0
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict, skipinitialspace=True)
-    try:
-        for number, row in enumerate(rows, start=1):
-            if number > MAX_ROWS:
-                raise ValueError(f"{path}: Expected at most {MAX_ROWS:,} rows, got more. Remove the empty ones.")
-            yield number, row
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {number + 1}: Expected CSV, got: {error}. Correct its quotes.") from error
+def _require_alike(ids: tuple[str, ...], *columns: np.ndarray) -> None:
+    sizes = (len(ids), *map(len, columns))
+    require(len(set(sizes)) == 1, "places", "as many ids as latitudes and longitudes", sizes, "Give one of each.")
+    require(len(set(ids)) == len(ids), "ids", "unique ids", ids, "Rename the repeated ones.")
 
 
-def _degrees(where: str, cell: str, limit: float, decimal_comma: bool) -> float:
-    number = cell.replace(",", ".") if decimal_comma else cell
-    try:
-        # float() would take 1_0 for 10
-        value = math.nan if "_" in number else float(number)
-    except ValueError:
-        value = math.nan
-    # NaN fails the comparison, so it lands here with everything else that is no coordinate
-    require(
-        abs(value) <= limit, where, f"degrees from -{limit:.0f} to {limit:.0f}", cell, "Correct it or remove the row."
-    )
-    return value
+AnyPlaces = Places | PlanarPlaces
 
 
-def _cell(row: Sequence[str], column: tuple[int, str] | None) -> str:
-    return row[column[0]].strip() if column and column[0] < len(row) else ""
+def metres_from(places: AnyPlaces, centre: tuple[float, float]) -> Float[np.ndarray, "point 2"]:
+    """Returns the places in metres east and north of the centre: latitude and longitude, or x and y."""
+    if isinstance(places, PlanarPlaces):
+        return np.stack([places.x_m, places.y_m], axis=-1) - np.array(centre)
+    # The shorter way round the globe, so that places on both sides of the date line stay neighbours.
+    turn_deg = np.remainder(places.longitude_deg - centre[1] + 180.0, 360.0) - 180.0
+    return metres_from_degrees(places.latitude_deg, centre[1] + turn_deg, centre)
 
 
-def _header_of(path: Path, text: str) -> tuple[int, str, _Columns]:
-    """Returns the header's row number, the separator and the columns."""
-    headers = []
-    for separator in SEPARATORS:
-        rows = _rows_of(path, text, separator, strict=False)
-        headers.append((separator, *next(((number, row) for number, row in rows if any(row)), (1, []))))
-    for separator, number, row in headers:
-        if columns := _find_columns(row):
-            return number, separator, columns
-    _, number, row = max(headers, key=lambda header: len(header[2]))
-    found = ", ".join(cell.strip() for cell in row)[:MAX_ID_LENGTH]
-    expected = "a header with columns such as latitude and longitude"
-    raise ValueError(f"{path}, row {number}: Expected {expected}, got the columns: {found}. Rename or add them.")
+def mean_degrees(places: Places) -> tuple[float, float]:
+    """Returns the mean latitude and longitude; across the date line too."""
+    first = float(places.longitude_deg[0])
+    turn_deg = np.remainder(places.longitude_deg - first + 180.0, 360.0) - 180.0
+    longitude = (first + float(turn_deg.mean()) + 180.0) % 360.0 - 180.0
+    return float(places.latitude_deg.mean()), longitude
 
 
-def read_sites(path: str | Path) -> Places:
-    """Reads points from a CSV file: latitude and longitude in degrees and, where there is such a column, ids.
+def centre_of(places: AnyPlaces) -> tuple[float, float]:
+    """Returns the mean place: latitude and longitude, or x and y."""
+    if isinstance(places, PlanarPlaces):
+        return float(places.x_m.mean()), float(places.y_m.mean())
+    return mean_degrees(places)
 
-    Columns are found by their usual names in any case (`LATITUDE_NAMES`, `LONGITUDE_NAMES`, `ID_NAMES`). The separator
-    is a comma, a semicolon or a tab; decimal commas are read unless it is a comma. Points without an id are named after
-    their row: `row2` is the first below the header.
 
-    Raises:
-        ValueError: naming file, row, column and value of the first thing that cannot be read.
+def co_located(places: AnyPlaces, within_m: float = SAME_PLACE_M) -> list[Int[np.ndarray, "member"]]:
+    """Groups sites that stand together: each site, in order, takes all later ones within a distance.
+
+    Returns:
+        Positions of the sites of each group of two or more, in ascending order.
     """
-    path = Path(path)
-    text = _text_of(path)
-    header, separator, columns = _header_of(path, text)
-    row_of_id: dict[str, int] = {}
-    degrees: list[tuple[float, float]] = []
-    for number, row in _rows_of(path, text, separator):
-        if number <= header or not any(cell.strip() for cell in row):
-            continue
+    from scipy.spatial import KDTree
 
-        def read(column: tuple[int, str], limit: float, row: list[str] = row, number: int = number) -> float:
-            where = f"{path}, row {number}, column {column[1]}"
-            return _degrees(where, _cell(row, column), limit, decimal_comma=separator != ",")
+    near = KDTree(xy_m := metres_from(places, centre_of(places))).query_ball_point(xy_m, within_m, return_sorted=True)
+    taken, groups = np.zeros(len(places), dtype=bool), []
+    for site, others in enumerate(near):
+        if not taken[site]:
+            group = np.array([other for other in others if not taken[other]])
+            taken[group] = True
+            groups.append(group)
+    return [group for group in groups if len(group) > 1]
 
-        degrees.append((read(columns.latitude, 90.0), read(columns.longitude, 180.0)))
-        name = _cell(row, columns.id) or f"row{number}"
-        where = f"{path}, row {number}, column {columns.id[1] if columns.id else 'id'}"
-        require(len(name) <= MAX_ID_LENGTH, where, f"an id of at most {MAX_ID_LENGTH} characters", name, "Shorten it.")
-        require(name not in row_of_id, where, f"an id other than row {row_of_id.get(name)}'s", name, "Rename one.")
-        row_of_id[name] = number
-    require(bool(degrees), str(path), "at least one row below the header", "none", "Add the places.")
-    latitude_deg, longitude_deg = np.array(degrees).T
-    return Places(tuple(row_of_id), latitude_deg, longitude_deg)
+
+def merge_sites(places: AnyPlaces, within_m: float) -> AnyPlaces:
+    """Makes one site of those that stand together: place and id of the first, the largest reach, powers added up."""
+    require(math.isfinite(within_m) and within_m >= 0, "merge_sites_m", "at least 0", within_m, "Give metres.")
+    kept = np.ones(len(places), dtype=bool)
+    values = {name: column.copy() for name, column in places.values.items()}
+    for group in co_located(places, within_m):
+        kept[group[1:]] = False
+        for name, column in values.items():
+            known = column[group][~np.isnan(column[group])]
+            if len(known):
+                join = {"coverage_radius_m": np.max, "capacity_flops": np.sum, "active_power_w": np.sum}.get(name)
+                column[group[0]] = join(known) if join else known[0]
+    ids = tuple(name for name, stays in zip(places.ids, kept, strict=True) if stays)
+    position = ("x_m", "y_m") if isinstance(places, PlanarPlaces) else ("latitude_deg", "longitude_deg")
+    columns = {name: getattr(places, name)[kept] for name in position}
+    return replace(places, ids=ids, values={name: column[kept] for name, column in values.items()}, **columns)

@@ -1,22 +1,25 @@
-"""Networks at real places: sites and users by latitude and longitude (`places.read_sites` reads them).
+"""Networks at real places: sites and users of tables (`place_tables.read_places` reads them).
 
-Positions come from the places; devices, tasks and the HAP come from `ScenarioConfig`, as in the simulator.
+Positions come from the places, and whatever else the tables tell: reach, altitude, devices, tasks. The rest, and the
+HAP, come from `ScenarioConfig`, as in the simulator.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import KDTree
 
 from laegd.scenario.generator import ScenarioConfig
-from laegd.scenario.places import Places
+from laegd.scenario.places import AnyPlaces, Places, centre_of, metres_from
 from laegd.scenario.scenario import Scenario, Server, User, require
-from laegd.scenario.units import metres_from_degrees
 
 MAX_DISTANCE_M = 50_000.0  # the projection to a plane is good to about a percent up to here
+MIN_FLIGHT_M = 10.0  # a user with a known altitude above this flies
+AERIAL_SHARE = 0.4
+
+_Values = Mapping[str, Float[np.ndarray, "point"]]
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,6 @@ class CoverageReport:
         )
 
 
-def _metres(places: Places, centre_deg: tuple[float, float]) -> Float[np.ndarray, "point 2"]:
-    # The shorter way round the globe, so that places on both sides of the date line stay neighbours.
-    turn_deg = np.remainder(places.longitude_deg - centre_deg[1] + 180.0, 360.0) - 180.0
-    return metres_from_degrees(places.latitude_deg, centre_deg[1] + turn_deg, centre_deg)
-
-
-def mean_degrees(places: Places) -> tuple[float, float]:
-    """Returns the mean latitude and longitude; across the date line too."""
-    first = float(places.longitude_deg[0])
-    turn_deg = np.remainder(places.longitude_deg - first + 180.0, 360.0) - 180.0
-    longitude = (first + float(turn_deg.mean()) + 180.0) % 360.0 - 180.0
-    return float(places.latitude_deg.mean()), longitude
-
-
 def _nearest_servers(xy_m: Float[np.ndarray, "server 2"], count: int) -> Int[np.ndarray, "chosen"]:
     return np.sort(np.argsort(np.hypot(*xy_m.T), kind="stable")[:count])
 
@@ -68,6 +57,8 @@ def _choose_users(
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "kept"]:
     """Draws users among those whose nearest site is a chosen one; fills up with those nearest to a chosen site."""
+    from scipy.spatial import KDTree
+
     _, nearest = KDTree(server_xy_m).query(user_xy_m)
     distance_m, _ = KDTree(server_xy_m[chosen]).query(user_xy_m)
     order = rng.permutation(len(user_xy_m))
@@ -76,10 +67,12 @@ def _choose_users(
     return np.sort(kept)
 
 
-def _require_near(field: str, xy_m: Float[np.ndarray, "point 2"]) -> None:
+def _require_near(field: str, xy_m: Float[np.ndarray, "point 2"], in_degrees: bool) -> None:
     farthest_m = float(np.hypot(*xy_m.T).max(initial=0.0))
     rule = f"places within {MAX_DISTANCE_M / 1e3:.0f} km of the centre"
-    require(farthest_m <= MAX_DISTANCE_M, field, rule, f"{farthest_m / 1e3:.0f} km", "Move the centre or take fewer.")
+    remedy = "Move the centre or take fewer"
+    remedy += "; numbers that are metres need --crs metres." if in_degrees else "."
+    require(farthest_m <= MAX_DISTANCE_M, field, rule, f"{farthest_m / 1e3:.0f} km", remedy)
 
 
 def _count(field: str, wanted: int | None, available: int) -> int:
@@ -88,7 +81,15 @@ def _count(field: str, wanted: int | None, available: int) -> int:
     return wanted
 
 
-def _servers(ids: Sequence[str], xy_m: np.ndarray, radius_m: float, config: ScenarioConfig) -> tuple[Server, ...]:
+def _known(values: _Values, name: str, default: Float[np.ndarray, "point"]) -> Float[np.ndarray, "point"]:
+    """Returns a column of a table with defaults where it is missing or empty."""
+    column = values.get(name)
+    return default if column is None else np.where(np.isnan(column), default, column)
+
+
+def _servers(
+    ids: Sequence[str], xy_m: np.ndarray, values: _Values, radius_m: float, config: ScenarioConfig
+) -> tuple[Server, ...]:
     taken = set(ids)
     prefix = "hap"
     while any(name.startswith(prefix) for name in taken):
@@ -98,9 +99,22 @@ def _servers(ids: Sequence[str], xy_m: np.ndarray, radius_m: float, config: Scen
     haps = [
         Server(name, "HAP", 0.0, 0.0, config.hap_altitude_m, config.hap_capacity_flops, hap_w, None) for name in names
     ]
+    defaults = {
+        "z_m": 0.0,
+        "capacity_flops": config.gs_capacity_flops,
+        "active_power_w": ground_w,
+        "coverage_radius_m": radius_m,
+    }
+    columns = {name: _known(values, name, np.full(len(ids), value)) for name, value in defaults.items()}
     ground = [
-        Server(name, "GS", float(x), float(y), 0.0, config.gs_capacity_flops, ground_w, radius_m)
-        for name, (x, y) in zip(ids, xy_m, strict=True)
+        Server(
+            id=name,
+            type="GS",
+            x_m=float(xy_m[s, 0]),
+            y_m=float(xy_m[s, 1]),
+            **{field: float(column[s]) for field, column in columns.items()},
+        )
+        for s, name in enumerate(ids)
     ]
     return (*haps, *ground)
 
@@ -108,6 +122,7 @@ def _servers(ids: Sequence[str], xy_m: np.ndarray, radius_m: float, config: Scen
 def _users(
     ids: Sequence[str],
     xy_m: Float[np.ndarray, "user 2"],
+    values: _Values,
     aerial: Bool[np.ndarray, "user"],
     config: ScenarioConfig,
     rng: np.random.Generator,
@@ -116,23 +131,47 @@ def _users(
     workload_flop = config.workload_flop.draw(rng, shape)
     capacity_flops = config.user_capacity_flops.draw(rng, shape)
     delay_weight = rng.uniform(config.delay_weight_low, config.delay_weight_high, shape)
+    # Of workload and input the known one gives the other.
+    workload_flop = _known(values, "task_bits", workload_flop / config.flop_per_bit) * config.flop_per_bit
+    workload_flop = _known(values, "workload_flop", workload_flop)
+    columns = {
+        "z_m": _known(values, "z_m", np.where(aerial, config.au_altitude_m, 0.0)),
+        "capacity_flops": _known(values, "capacity_flops", capacity_flops),
+        "transmit_power_w": _known(
+            values, "transmit_power_w", np.where(aerial, config.au_transmit_power_w, config.gu_transmit_power_w)
+        ),
+        "workload_flop": workload_flop,
+        "task_bits": _known(values, "task_bits", workload_flop / config.flop_per_bit),
+        "delay_weight": _known(values, "delay_weight", delay_weight),
+        "deadline_s": _known(values, "deadline_s", np.full(shape, config.deadline_s)),
+    }
     users = [
         User(
             id=ids[u],
             type="AU" if aerial[u] else "GU",
             x_m=float(xy_m[u, 0]),
             y_m=float(xy_m[u, 1]),
-            z_m=config.au_altitude_m if aerial[u] else 0.0,
-            capacity_flops=float(capacity_flops[u]),
-            transmit_power_w=config.au_transmit_power_w if aerial[u] else config.gu_transmit_power_w,
-            workload_flop=float(workload_flop[u]),
-            task_bits=float(workload_flop[u]) / config.flop_per_bit,
-            delay_weight=float(delay_weight[u]),
-            deadline_s=config.deadline_s,
+            **{field: float(column[u]) for field, column in columns.items()},
         )
         for u in range(len(ids))
     ]
     return tuple(sorted(users, key=lambda user: user.type == "AU"))  # ground users first, as the simulator has them
+
+
+def _who_flies(
+    altitude_m: Float[np.ndarray, "user"], aerial_share: float | None, rng: np.random.Generator
+) -> Bool[np.ndarray, "user"]:
+    """Returns who flies: users known to be high up, and a share, drawn, of those whose altitude is not known."""
+    unknown = np.isnan(altitude_m)
+    given = "no share where the altitude of every user is known"
+    require(aerial_share is None or bool(unknown.any()), "aerial_share", given, aerial_share, "Leave it out.")
+    share = AERIAL_SHARE if aerial_share is None else aerial_share
+    require(0 <= share <= 1, "aerial_share", "a number from 0 to 1", share, "Use 0.4 for 40 percent.")
+    aerial = altitude_m > MIN_FLIGHT_M
+    order = rng.permutation(len(altitude_m))
+    order = order[unknown[order]]
+    aerial[order[: round(share * len(order))]] = True
+    return aerial
 
 
 def coverage_of(scenario: Scenario) -> CoverageReport:
@@ -161,14 +200,14 @@ def coverage_of(scenario: Scenario) -> CoverageReport:
 
 
 def scenario_from_places(
-    servers: Places,
-    users: Places,
+    servers: AnyPlaces,
+    users: AnyPlaces,
     *,
     rng: np.random.Generator,
-    centre_deg: tuple[float, float] | None = None,
+    centre: tuple[float, float] | None = None,
     num_servers: int | None = None,
     num_users: int | None = None,
-    aerial_share: float = 0.4,
+    aerial_share: float | None = None,
     coverage_radius_m: float | None = None,
     config: ScenarioConfig | None = None,
 ) -> tuple[Scenario, CoverageReport]:
@@ -176,43 +215,62 @@ def scenario_from_places(
 
     The sites nearest to the centre become ground servers. The users are drawn at random among those who live there:
     whose nearest site in the file is a chosen one; only where these are too few, the ones nearest to a chosen site fill
-    up. This does not depend on the radius, so the count of users out of reach means something and radii compare. Which
-    users fly is drawn as well; the HAPs of `config` stand above the centre, the origin of the plane.
+    up. This does not depend on the radius, so the count of users out of reach means something and radii compare. What
+    is known of a place stands; the rest is drawn or the default. The HAPs of `config` stand above the centre, the
+    origin of the plane.
 
     Args:
         servers: Sites to choose from.
-        users: Users to choose from.
+        users: Users to choose from, on the same globe or plane.
         rng: Source of every draw.
-        centre_deg: Latitude and longitude; None: the mean of the sites.
+        centre: Latitude and longitude in degrees, or x and y in metres; None: the mean of the sites.
         num_servers: Ground servers; None: all.
         num_users: Users; None: all.
-        aerial_share: Share of users that fly, 0 to 1, rounded to whole users.
-        coverage_radius_m: Horizontal reach of ground servers; None: that of `config`.
+        aerial_share: Share of the users of unknown altitude that fly, 0 to 1, rounded to whole users; None: 0.4.
+            Others fly above `MIN_FLIGHT_M`.
+        coverage_radius_m: Horizontal reach of the ground servers of unknown reach; None: that of `config`.
         config: Devices, tasks and HAPs; None: the defaults.
     """
     config = config or ScenarioConfig()
-    radius_m = config.gs_coverage_radius_m if coverage_radius_m is None else float(coverage_radius_m)
-    require(
-        math.isfinite(radius_m) and radius_m > 0, "coverage_radius_m", "a finite number above 0", radius_m, "Give m."
-    )
-    require(0 <= aerial_share <= 1, "aerial_share", "a number from 0 to 1", aerial_share, "Use 0.4 for 40 percent.")
+    in_degrees = isinstance(servers, Places)
+    require(isinstance(users, type(servers)), "users", "places of the servers' kind", type(users).__name__, "Use one.")
     num_servers = _count("num_servers", num_servers, len(servers))
     num_users = _count("num_users", num_users, len(users))
-    centre_deg = mean_degrees(servers) if centre_deg is None else centre_deg
-    in_range = abs(centre_deg[0]) <= 90 and abs(centre_deg[1]) <= 180
-    require(in_range, "centre_deg", "latitude, longitude in degrees", centre_deg, "Latitude comes first.")
-
-    server_xy_m, user_xy_m = _metres(servers, centre_deg), _metres(users, centre_deg)
+    centre = centre_of(servers) if centre is None else centre
+    _require_centre(centre, in_degrees)
+    server_xy_m, user_xy_m = metres_from(servers, centre), metres_from(users, centre)
     chosen = _nearest_servers(server_xy_m, num_servers)
     kept = _choose_users(user_xy_m, server_xy_m, chosen, num_users, rng)
-    _require_near("servers", server_xy_m[chosen])
-    _require_near("users", user_xy_m[kept])
-    aerial = np.zeros(num_users, dtype=bool)
-    aerial[rng.permutation(num_users)[: round(aerial_share * num_users)]] = True
+    _require_near("servers", server_xy_m[chosen], in_degrees)
+    _require_near("users", user_xy_m[kept], in_degrees)
+    of_servers = {name: column[chosen] for name, column in servers.values.items()}
+    of_users = {name: column[kept] for name, column in users.values.items()}
+    radius_m = _default_radius_m(of_servers, coverage_radius_m, config)
+    aerial = _who_flies(of_users.get("z_m", np.full(num_users, np.nan)), aerial_share, rng)
     scenario = Scenario(
         channel=config.channel,
         chip_energy_factor=config.chip_energy_factor,
-        servers=_servers([servers.ids[s] for s in chosen], server_xy_m[chosen], radius_m, config),
-        users=_users([users.ids[u] for u in kept], user_xy_m[kept], aerial, config, rng),
+        servers=_servers([servers.ids[s] for s in chosen], server_xy_m[chosen], of_servers, radius_m, config),
+        users=_users([users.ids[u] for u in kept], user_xy_m[kept], of_users, aerial, config, rng),
     )
     return scenario, coverage_of(scenario)
+
+
+def _require_centre(centre: tuple[float, float], in_degrees: bool) -> None:
+    if in_degrees:
+        in_range = abs(centre[0]) <= 90 and abs(centre[1]) <= 180
+        require(in_range, "centre", "latitude, longitude in degrees", centre, "Latitude comes first.")
+    else:
+        require(all(map(math.isfinite, centre)), "centre", "x, y in metres", centre, "Give finite numbers.")
+
+
+def _default_radius_m(values: _Values, coverage_radius_m: float | None, config: ScenarioConfig) -> float:
+    """Returns the reach of servers whose table does not tell it."""
+    if coverage_radius_m is None:
+        return config.gs_coverage_radius_m
+    sound = math.isfinite(coverage_radius_m) and coverage_radius_m > 0
+    require(sound, "coverage_radius_m", "a finite number above 0", coverage_radius_m, "Give m.")
+    unknown = np.isnan(values.get("coverage_radius_m", np.full(1, np.nan))).any()
+    given = "no radius where the table has the reach of every server"
+    require(bool(unknown), "coverage_radius_m", given, coverage_radius_m, "Leave it out, or remove the column.")
+    return float(coverage_radius_m)

@@ -17,7 +17,7 @@ from documents import archive_of, override_of, table_of, toml_of
 from mutations import dumped
 from samples import EXPERIMENT, PEOPLE, SIMULATOR, SITES, result_files, scenario_text, scenarios
 
-from laegd.config import ExperimentConfig, load_config, load_scenario_config
+from laegd.config import ExperimentConfig, load_config
 from laegd.evaluation.web.files import ResultFile, read_files
 from laegd.evaluation.web.page import page_of
 from laegd.graphs.dataset import Dataset, Labelled, Recipe, generate
@@ -25,8 +25,9 @@ from laegd.problem.instance import Instance, Plan, Solver
 from laegd.problem.objective import make_plan, violations
 from laegd.problem.plan_json import plan_from_json, plan_to_json
 from laegd.scenario.generator import Scale, draw
-from laegd.scenario.places import read_sites
+from laegd.scenario.place_tables import read_sites
 from laegd.scenario.scenario import Scenario
+from laegd.scenario.settings import load_scenario_config
 from laegd.scenario.topology import scenario_from_places
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver

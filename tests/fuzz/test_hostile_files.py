@@ -16,13 +16,13 @@ from readers import RECIPE, data_set, planned
 from samples import EXPERIMENT, SITES, scenario_text
 
 import laegd
-from laegd.config import load_config, load_scenario_config
+from laegd.config import load_config
 from laegd.evaluation.web.files import read_files
 from laegd.graphs.dataset import Dataset, Recipe, generate
 from laegd.graphs.shard_file import Sizes, read_about, read_arrays
 from laegd.problem.instance import Instance
 from laegd.problem.plan_json import plan_from_json
-from laegd.scenario.places import read_sites
+from laegd.scenario.place_tables import read_sites
 from laegd.scenario.scenario import Scenario
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
