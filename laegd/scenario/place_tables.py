@@ -118,7 +118,7 @@ def read_places(
     for number, row in table.rows:
         try:
             table.require_length(row)
-            point = [table.number(row, index, *limits, crs) for index, limits in zip(position, bounds, strict=True)]
+            point = [table.number(row, i, low, high, crs) for i, (low, high) in zip(position, bounds, strict=True)]
             known = [_value(table, row, index, columns[name]) for name, index in found.items()]
         except ValueError as error:
             bad.append((number, str(error)))
