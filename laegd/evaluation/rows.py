@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from laegd.graphs.dataset import Dataset
+from laegd.graphs.dataset import Dataset, Labelled
 from laegd.graphs.processes import spread
-from laegd.problem.instance import Solver
+from laegd.problem.instance import Plan, Solver
+from laegd.problem.objective import is_feasible, plan_cost
 from laegd.problem.plan_json import plan_to_json
+
+IMPOSSIBLE = 1e-6  # relative; proofs are good to 1e-9, so no rounding makes a plan so much cheaper than an optimum
 
 
 class Rows(NamedTuple):
@@ -53,10 +56,39 @@ def kept_plans(dataset: Dataset, num_examples: int, shard: int) -> int:
     return max(0, min(num_examples - first_instance(dataset, shard), dataset.manifest.shards[shard].count))
 
 
+def require_possible(dataset: Dataset, shard: int, data: Labelled, plans: Sequence[Plan]) -> None:
+    """Raises ValueError that names data set and instance where labels and plans contradict each other.
+
+    A label must cost what its plan costs and no less than its own bound; no plan is cheaper than that bound, and no
+    bound that a solver proves is above the label.
+    """
+    costs, cost = data.instances.costs, data.cost
+    low = np.where(np.isnan(data.lower_bound) & (dataset.manifest.labels == "exact"), cost, data.lower_bound)
+    priced = np.where(is_feasible(costs, data.server, data.share), plan_cost(costs, data.server, data.share), np.inf)
+    proved = [np.inf if p.unserved else np.nan if p.lower_bound is None else p.lower_bound for p in plans]
+    planned = np.array([p.cost if p.feasible else np.inf for p in plans])
+    name = plans[0].method
+    less, more = 1.0 - IMPOSSIBLE, 1.0 + IMPOSSIBLE
+    checks = [  # what is found, what it may not be and why; of instances with a label
+        (cost, (cost < priced * less) | (cost > priced * more), priced, "a label that costs what its plan costs,"),
+        (cost, cost * more < low, low, "a label of at least its lower bound"),
+        (planned, planned < low * less, low, f"no plan cheaper than the {dataset.manifest.labels} label's bound"),
+        (cost, cost * more < np.array(proved), np.array(proved), f"a label of at least what {name} proves,"),
+    ]
+    for found, wrong, limit, expected in checks:
+        for i in np.flatnonzero(wrong & np.isfinite(cost))[:1]:
+            got = f"{found[i]:.9g}" + (f" of {name}" if found is planned else "")
+            raise ValueError(
+                f"{dataset.folder}, instance {first_instance(dataset, shard) + i}: Expected {expected} {limit[i]:.9g}, "
+                f"got {got}. The labels are not what they claim to be: generate the data set again."
+            )
+
+
 def solve_shard(solver: Solver, dataset: Dataset, num_examples: int, shard: int) -> Answers:
     """Solves one shard in one call; keeps whole plans only of those instances that are examples of the data set."""
     data = dataset.read(shard)
     plans = solver.solve(data.instances)
+    require_possible(dataset, shard, data, plans)
     columns = [(p.cost, p.feasible, p.seconds, p.model_seconds, p.decode_seconds) for p in plans]
     cost, feasible, *seconds = map(np.array, zip(*columns, strict=True))
     kept = kept_plans(dataset, num_examples, shard)
