@@ -1,6 +1,7 @@
 """No command writes over what it reads, over another thing that it writes, or, unasked, over a finished file."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -153,3 +154,71 @@ def test_a_manifest_of_something_else_is_no_data_set(cli, place):
     code, _, err = cli("generate --scale gs2_gu4_au2 --count 3 --labels none --workers 1 --out other")
     assert code == 2 and "manifest.json: Expected the manifest of a data set, got another file" in err
     assert contents(place) == before
+
+
+# what is read
+
+
+LOOPS = {
+    "solve": "solve loop --out a.json",
+    "solve into": "solve town.json --method re --out loop",
+    "model": "solve town.json --method gadsg --checkpoint loop --out a.json",
+    "evaluate": "evaluate --data loop --methods re --out a.json",
+    "evaluate into": "evaluate --data data --methods re --out loop",
+    "sweep": "sweep --data data --checkpoints loop --out a.json",
+    "report": "report loop --out a.html",
+    "export": "export loop --out a.json",
+    "pack": "pack loop --out a.npz",
+    "import-sites": "import-sites --servers loop --users users.csv --out a.json",
+    "generate": "generate --scale gs2_gu4_au2 --count 3 --labels none --workers 1 --out loop",
+    "settings": "generate --scale gs2_gu4_au2 --count 3 --labels none --workers 1 --config loop --out a",
+    "train": "train --config loop --workdir a",
+}
+
+
+@pytest.mark.parametrize("command", LOOPS.values(), ids=LOOPS)
+def test_a_loop_of_links_is_one_line(cli, place, command):
+    """As any path."""
+    (place / "loop").symlink_to("loop")
+    code, out, err = cli(command)
+    assert (code, out, err.count("\n")) == (2, "", 1) and "loop" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("town.json", "solve town.json --out a.json"),
+        ("data/manifest.json", "export data --out a.json"),
+        ("data/shard-00000.npz", "export data --out a.json"),
+        ("results.json", "report results.json --out a.html"),
+        ("r.partial.jsonl", "evaluate --data data --methods re --out r.json"),
+        ("sim.toml", "generate --scale gs2_gu4_au2 --count 3 --workers 1 --config sim.toml --out a"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_is_not_waited_for_and_a_device_fills_no_memory(cli, place, name, command, kind):
+    """In place of each file that is read."""
+    (place / name).unlink(missing_ok=True)
+    os.mkfifo(place / name) if kind == "pipe" else (place / name).symlink_to("/dev/zero")
+    code, out, err = cli(command)
+    assert (code, out, err.count("\n")) == (2, "", 1) and name in err and "got" in err
+
+
+def test_the_journal_follows_no_link(cli, place):
+    """Its target is anyone's file."""
+    (place / "victim").write_text("mine")
+    for target in ("victim", "none"):
+        (place / "r.partial.jsonl").unlink(missing_ok=True)
+        (place / "r.partial.jsonl").symlink_to(target)
+        code, _, err = cli("evaluate --data data --methods re --out r.json")
+        assert code == 2 and "r.partial.jsonl: Expected a file of its own, got a link to another. Delete" in err
+    assert (place / "victim").read_text() == "mine" and not (place / "none").exists()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(cli, place):
+    """As Windows' editors write it, before a scenario and before settings."""
+    for name in ("town.json", "sim.toml"):
+        (place / name).write_bytes(b"\xef\xbb\xbf" + (place / name).read_bytes())
+    assert cli("solve town.json --method re --out plan.json")[0] == 0
+    command = "generate --scale gs2_gu4_au2 --count 3 --labels none --workers 1 --config sim.toml --out a"
+    assert cli(command)[0] == 0

@@ -1,5 +1,6 @@
 """Commands that compare: `evaluate`, methods on one data set, and `sweep`, models on many."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -229,7 +230,7 @@ def _load_models(runs: Sequence[Path], sampling: Sampling, others: "Sequence[Mod
 
     if not runs:
         raise ValueError("--checkpoints: Expected at least one run folder, got none. Train one with `laegd train`.")
-    named = [(run.stem if run.is_file() else run.resolve().name, run) for run in runs]
+    named = [(run.stem if run.is_file() else Path(os.path.realpath(run)).name, run) for run in runs]
     require_distinct("--checkpoints", [*((one.name, "--methods") for one in others), *named])
     models = []
     for name, run in named:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from laegd.scenario.scenario import printable
+
 if TYPE_CHECKING:
     from laegd.training.cluster import Cluster
 
@@ -58,11 +60,7 @@ def join_cluster(cluster: "Cluster") -> None:
 def say(line: str) -> None:
     """Prints a line of the answer, neither wrapped nor marked up; what would move the cursor is escaped."""
     if _rank == 0:
-        print(_printable(line), flush=True)
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        print(printable(line), flush=True)
 
 
 def show(table: Any) -> None:
@@ -74,12 +72,13 @@ def show(table: Any) -> None:
 def tell(message: str) -> None:
     """Prints one line on standard error; ranks other than 0 say who they are."""
     who = f"rank {_rank}: " if _rank else ""
-    print(f"laegd: {who}{_printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    print(f"laegd: {who}{printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Yields report(done, total, note): a bar that vanishes at the end, or now and then a line in a log file."""
+    title = printable(title)
     if _rank:
         yield lambda done, total, note: None
         return

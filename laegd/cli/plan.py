@@ -69,13 +69,12 @@ def solve(
 
 
 def _read_scenario(path: Path) -> "Scenario":
+    from laegd.scenario.files import read_file
     from laegd.scenario.scenario import Scenario
 
+    text = read_file(path, "a readable scenario file", "Check the path.")
     try:
-        return Scenario.from_json(path.read_bytes())
-    except OSError as error:
-        reason = error.strerror
-        raise ValueError(f"{path}: Expected a readable scenario file, got: {reason}. Check the path.") from error
+        return Scenario.from_json(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from laegd.evaluation.rows import Answers, Rows
+from laegd.scenario.files import open_own, read_file
 from laegd.scenario.scenario import in_short, require
 from laegd.training.cluster import rank, share
 
@@ -79,12 +80,9 @@ class Journal:
         journal = Journal(path, json.loads(header))
 
         def read() -> bytes:
-            try:
-                return path.read_bytes()
-            except FileNotFoundError:
-                return b""
-            except OSError as error:
-                raise ValueError(f"{path}: Expected a readable journal, got: {error.strerror}. Delete it.") from error
+            if path.is_symlink():
+                raise ValueError(f"{path}: Expected a file of its own, got a link to another. Delete the link.")
+            return read_file(path, "a readable journal", "Delete it.") if path.exists() else b""
 
         journal._read(share(read))
         return journal
@@ -138,7 +136,7 @@ class Journal:
     def _append(self, path: Path, content: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab") as file:
+            with open(open_own(path), "ab") as file:
                 file.truncate(self.size)
                 file.write(content)
                 file.flush()

@@ -4,17 +4,24 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 from laegd.evaluation.benchmark import Paired, Summary
 from laegd.evaluation.sweep import Cell
+from laegd.scenario.scenario import printable
 
 _MEAN_WIDTH = 15  # of "1.0148 ± 0.0011"
 _SWEEP_COLUMNS = 7  # data sets side by side
 _MODEL_WIDTH = 16
 
 
+def _text(words: str) -> Text:
+    """Returns words as they are: neither marked up nor, where a name has control characters, moving the cursor."""
+    return Text("\n".join(map(printable, words.split("\n"))))
+
+
 def _table(title: str) -> Table:
-    return Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title_style="")
+    return Table(title=_text(title), box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title_style="")
 
 
 def results_table(summaries: Sequence[Summary], title: str) -> Table:
@@ -27,11 +34,11 @@ def results_table(summaries: Sequence[Summary], title: str) -> Table:
     table.add_column("method", no_wrap=True)
     ratio = f"cost / {reference}"
     quality = (ratio if len(ratio) <= _MEAN_WIDTH else f"cost /\n{reference}", "p95", "accu-\nracy", "infeas-\nible")
-    for heading in (*quality, "model\nms", "decode\nms", "total\nms"):
+    for heading in map(_text, (*quality, "model\nms", "decode\nms", "total\nms")):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summaries:
         table.add_row(
-            row.method,
+            _text(row.method),
             _mean(row),
             _number(row.p95_ratio, ".3f"),
             *(f"{100 * share:.1f}%" for share in (row.accuracy, row.infeasible)),
@@ -52,7 +59,7 @@ def differences_table(pairs: Sequence[Paired], first: str) -> Table:
             difference = None if pair.mean_difference is None else 0.0 - pair.mean_difference
             shares = [f"{100 * n / pair.instances:.1f}%" if pair.instances else "-" for n in (cheaper, pair.equal)]
             cells = (_with_error(difference, pair.standard_error, "+.4f"), *shares, str(pair.instances))
-            table.add_row(pair.other, *cells)
+            table.add_row(_text(pair.other), *cells)
     return table
 
 
@@ -70,9 +77,9 @@ def sweep_tables(cells: Sequence[Cell], title: str) -> list[Table]:
         table.add_column("model", overflow="fold", max_width=_MODEL_WIDTH)
         shown = names[begin : begin + _SWEEP_COLUMNS]
         for name in shown:
-            table.add_column(_heading(name, names), justify="right", no_wrap=True)
+            table.add_column(_text(_heading(name, names)), justify="right", no_wrap=True)
         for model in models:
-            table.add_row(model, *(_cell(by_name[model, name]) for name in shown))
+            table.add_row(_text(model), *(_cell(by_name[model, name]) for name in shown))
         tables.append(table)
     return tables
 

@@ -22,11 +22,12 @@ from laegd.graphs.dataset import Dataset, Labelled
 from laegd.problem.objective import make_plan
 from laegd.problem.plan_json import plan_to_json
 from laegd.scenario.outputs import write_output
-from laegd.scenario.scenario import require
+from laegd.scenario.scenario import printable, require
 from laegd.training.meta import source_commit
 
 RESULTS_FORMAT = "laegd-results/1"
 CSV_COLUMNS = ("method", "test_set", "instance", "cost", "reference", "ratio", "feasible", "seconds")
+_FORMULAS = ("=", "+", "-", "@")
 _BEGINNINGS = (b'{\n "format": "laegd-results/', b'{\n "format": "laegd-sweep/', b"method,test_set,instance,")
 
 
@@ -127,8 +128,22 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([_no_formula(cell) for cell in row] for row in rows)
     write_output(csv_path(path), text.getvalue().encode())
+
+
+def _no_formula(cell: Any) -> Any:
+    """Returns a cell that a spreadsheet shows and does not compute: a name may begin like a formula."""
+    if not isinstance(cell, str):
+        return cell
+    cell = printable(cell)
+    if not cell.startswith(_FORMULAS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def csv_rows(summary: Summary, rows: Rows) -> Iterator[tuple[Any, ...]]:

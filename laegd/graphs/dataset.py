@@ -26,7 +26,7 @@ from laegd.graphs.shards import (
     shard_name,
 )
 from laegd.problem.instance import InstanceBatch
-from laegd.scenario.files import clear_unfinished, require_writable, write_atomically
+from laegd.scenario.files import clear_unfinished, read_file, require_writable, write_atomically
 from laegd.scenario.generator import ScenarioConfig
 from laegd.scenario.scenario import Nodes, ScenarioBatch, decode_json, require, settings_to_dict
 
@@ -119,7 +119,7 @@ def _write_manifest(recipe: Recipe, folder: Path) -> None:
         redrawn, nodes = check_shard(path, recipe, block)
         for values in nodes:
             networks.update(values.tobytes())
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_bytes(path)).hexdigest()
         shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
     manifest = {
         "format": DATASET_FORMAT,
@@ -195,13 +195,7 @@ class Dataset:
     def open(folder: Path) -> "Dataset":
         """Opens a data set; raises ValueError where the folder holds none or its manifest is bad."""
         path = folder / "manifest.json"
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise ValueError(
-                f"{path}: Expected a finished data set, got: {error.strerror}. "
-                "Make it with `laegd generate`, all shards."
-            ) from error
+        text = read_file(path, "a finished data set", "Make it with `laegd generate`, all shards.")
         try:
             manifest = decode_json(text, Manifest, f"a {DATASET_FORMAT} manifest", "Generate it again.")
             _check_manifest(manifest)

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
+from laegd.scenario.files import read_file
 from laegd.scenario.scenario import Nodes, in_short, require
 
 MAX_ABOUT = 100_000  # characters in which a shard tells what it is
@@ -40,10 +41,9 @@ class Sizes(NamedTuple):
 
 def read_bytes(path: Path) -> bytes:
     """Returns the file of a shard; raises ValueError where there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: Expected a shard, got no file. Run the same `laegd generate` again.") from None
+    if not path.exists():
+        raise ValueError(f"{path}: Expected a shard, got no file. Run the same `laegd generate` again.")
+    return read_file(path, "a shard", "Delete it and generate again.")
 
 
 def read_about(path: Path, content: bytes) -> About:

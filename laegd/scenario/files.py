@@ -14,10 +14,12 @@ from pathlib import Path
 
 LONGEST_WRITE_S = 3600.0  # since a temporary file was last written to, after which no job is still at it
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.tmp", re.DOTALL)  # machine and process
+MAX_BYTES = 10**9  # of a file that is read whole; a network of a million users takes half of that
 _BINARY = getattr(os, "O_BINARY", 0)  # on Windows
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened without waiting for who writes it
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file systems
 # No link is followed, no pipe waited for; Windows knows neither flag, but would translate line ends.
-_OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK")) | _BINARY
+_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | _AT_ONCE | _BINARY
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -103,6 +105,33 @@ def require_writable(path: Path) -> None:
     else:
         return
     raise ValueError(f"{path}: Expected a file in a writable folder, got {found}. Choose another.")
+
+
+def read_file(path: Path, expected: str, remedy: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Returns what a regular file holds; waits for no pipe, and fills memory from no device.
+
+    Args:
+        path: Anyone's file.
+        expected: What it should be, for the error.
+        remedy: What a user can do, for the error.
+        max_bytes: Largest size.
+
+    Raises:
+        ValueError: It cannot be read, is no regular file, or is larger.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | _BINARY | _AT_ONCE), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                reason = "a pipe or a device"
+            elif found.st_size > max_bytes or len(content := file.read(max_bytes + 1)) > max_bytes:
+                reason = f"more than {max_bytes / 1e6:g} MB"
+            else:
+                return content
+    except OSError as error:
+        reason = error.strerror
+        raise ValueError(f"{path}: Expected {expected}, got: {reason}. {remedy}") from error
+    raise ValueError(f"{path}: Expected {expected}, got: {reason}. {remedy}")
 
 
 def open_own(path: Path) -> int:

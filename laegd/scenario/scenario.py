@@ -49,6 +49,11 @@ def in_short(text: str) -> str:
     """Returns a text from a file as one line of an error shows it: long ones cut, control characters as escapes."""
     if len(text) > MAX_SHOWN:
         text = f"{text[: MAX_SHOWN // 2]} ... {text[-MAX_SHOWN // 2 :]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Returns a text with what would move a terminal's cursor as escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
@@ -56,8 +61,9 @@ def in_short(text: str) -> str:
 
 def decode_json(text: bytes | str, kind: type[Decoded], expected: str, remedy: str) -> Decoded:
     """Reads JSON of a kind; raises ValueError with the path of the first bad field."""
+    mark = "\ufeff" if isinstance(text, str) else b"\xef\xbb\xbf"  # byte-order mark, as Windows' editors write it
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text.removeprefix(mark), type=kind)  # pyright: ignore[reportArgumentType]
     except (msgspec.DecodeError, UnicodeError) as error:  # covers ValidationError: wrong type, unknown key, bad value
         reason = in_short(str(error))
     except RecursionError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from laegd.scenario.files import read_file
 from laegd.scenario.generator import ScenarioConfig
 from laegd.scenario.scenario import in_short, require
 
@@ -52,9 +53,8 @@ def load_scenario_config(path: Path) -> ScenarioConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file; raises ValueError that names the file, and the line where there is one."""
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(MAX_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(path, "a readable TOML file", "Name one of configs/.").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: Expected a readable TOML file, got: {error}. Name one of configs/.") from error
     limit = f"at most {MAX_CHARACTERS:,} characters"  # tomllib takes seconds over a key of 30,000
     require(len(text) <= MAX_CHARACTERS, str(path), limit, "more", "Shorten it.")

@@ -43,10 +43,21 @@ class Loaded(NamedTuple):
 
 
 def source_commit() -> str | None:
-    """Returns the commit of the source tree that runs, with a `+` where it was changed; None without a source tree."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    """Returns the last commit that changed laegd's source, with a `+` where it was changed since.
+
+    None where git does not track that source, as in a package that was installed into somebody else's repository.
+    """
+    package = str(Path(__file__).parents[1])
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", package, *arguments, "--", package]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        if not git("ls-files", "--error-unmatch"):
+            return None
+        commit = git("log", "-1", "--format=%H")
+        return None if not commit else commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

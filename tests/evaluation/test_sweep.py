@@ -1,5 +1,6 @@
 """Names of models and data sets in a sweep, and the matrix that it prints."""
 
+import csv
 import io
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from laegd.evaluation.benchmark import Summary
 from laegd.evaluation.report import sweep_legend, sweep_tables
+from laegd.evaluation.results import write_csv
 from laegd.evaluation.rows import Rows
 from laegd.evaluation.sweep import Cell, Model, TestSet, data_name, make_cells, other_settings, require_distinct
 from laegd.graphs.dataset import Dataset, Recipe, generate
@@ -84,6 +86,36 @@ def test_matrix_of_the_papers_scales_fits_into_80_columns():
     assert text.count("1.0123") == 18 and text.count("1.0123*") == 9
     assert text.count("±0.0042") == 18 and text.count("1.0%inf") == 2
     assert sweep_legend(cells)[1] == "[9] gs3_gu6_au4 (channel.bandwidth_hz=1e6)" and text.count("[9]") == 1
+
+
+def test_names_are_shown_as_they_are():
+    """Neither markup nor what moves a cursor: the name of a model file is anyone's text."""
+    cells = [made_up_cell("[red]x[/red]\x1b[2J", name, ()) for name in PAPER[:1]]
+    console = Console(width=80, record=True, file=io.StringIO(), force_terminal=True)
+    for table in sweep_tables(cells, "cost / [b]a[/b]\x1b]0;t\x07"):
+        console.print(table)
+    text = console.export_text()
+    assert "[red]x[/red]" in text and "cost / [b]a[/b]" in text  # a long name is folded
+    assert r"[red]x[/red]\x1b" in text and "[2J" in text and "\x1b" not in text and "\x07" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1+1", "'+1+1"),
+        ("-cmd", "'-cmd"),
+        ("@sum(a)", "'@sum(a)"),
+        ("\t=1", r"\t=1"),
+        ("\r=1", r"\r=1"),
+    ],
+)
+def test_no_name_is_a_formula_in_a_spreadsheet(tmp_path, name, cell):
+    """It gets an apostrophe in front; numbers, negative ones too, have none. Control characters are escaped."""
+    write_csv(tmp_path / "r.json", ("method", "cost"), [(name, "-1.5"), ("gadsg", "nan"), ("a=b", -2)])
+    with open(tmp_path / "r.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["method", "cost"], [cell, "-1.5"], ["gadsg", "nan"], ["a=b", "-2"]]
 
 
 def test_cells_are_relative_to_the_reference_of_their_data_set(tmp_path):

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from laegd.scenario.files import clear_unfinished, write_atomically
+from laegd.scenario.files import clear_unfinished, read_file, write_atomically
 from laegd.scenario.outputs import check_outputs, write_output
 
 
@@ -204,3 +204,18 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path):
     check_outputs({"--out": tmp_path / "other.json"})
     assert {path.name for path in tmp_path.iterdir()} == kept
     clear_unfinished(tmp_path / "none")
+
+
+def test_regular_files_of_a_bounded_size_are_read(tmp_path):
+    """No pipe is waited for, and no endless device read; the reason is named."""
+    file, pipe = tmp_path / "file", tmp_path / "pipe"
+    file.write_bytes(b"12345")
+    os.mkfifo(pipe)
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    assert read_file(file, "text", "", max_bytes=5) == b"12345"
+    reasons = {"file": "more than 4e-06 MB", "pipe": "a pipe or a device", "zero": "a pipe or a device"}
+    reasons |= {"loop": "Too many levels of symbolic links", "none": "No such file", ".": "Is a directory"}
+    for name, reason in reasons.items():
+        with pytest.raises(ValueError, match=rf": Expected text, got: {reason}.*\. Give another\."):
+            read_file(tmp_path / name, "text", "Give another.", max_bytes=4)

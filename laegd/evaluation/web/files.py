@@ -10,6 +10,7 @@ import numpy as np
 
 from laegd.problem.instance import Instance, Plan
 from laegd.problem.plan_json import plan_from_json
+from laegd.scenario.files import read_file
 from laegd.scenario.scenario import Scenario, decode_json, require
 
 # Written out again, not imported from `results` and `sweep`: those load JAX, which a page does not need.
@@ -137,11 +138,7 @@ def read_files(paths: Sequence[Path]) -> list[ResultFile]:
 
 
 def _read(path: Path) -> ResultFile:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror
-        raise ValueError(f"{path}: Expected a readable results file, got: {reason}. Check the path.") from error
+    text = read_file(path, "a readable results file", "Check the path.")
     try:
         file = _decode(text)
         _check(file)
