@@ -1,6 +1,7 @@
 """Test set-up: CPU devices, run-time checks of shapes and types, and what several folders share."""
 
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
@@ -13,7 +14,9 @@ os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Most of the time goes into compiling the same programs again and again, in this process and in those that tests start.
+# Most of the time goes into compiling: programs that run for milliseconds need no optimising, and one compilation
+# serves all workers and the processes that tests start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="laegd-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -43,9 +46,36 @@ def no_programs_beyond_need():
 
 
 @pytest.fixture(scope="session")
-def data_root(tmp_path_factory):
-    """Where the data sets lie; made once."""
-    return tmp_path_factory.mktemp("data")
+def once(tmp_path_factory, worker_id):
+    """Has a folder made by the first worker of the session that asks for it; read only for all."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "shared"
+
+    def made(name, make):
+        folder = shared / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (done := folder.with_suffix(".done")).exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def data_root(once):
+    """Where the data sets of the small run lie."""
+    from runs import TINY
+
+    from laegd.training.loop import ensure_data
+
+    def make(folder):
+        for recipe in (*TINY.data.train, *TINY.data.validation):
+            ensure_data(recipe, folder, lambda progress: None)
+
+    return once("data", make)
 
 
 @pytest.fixture
@@ -67,10 +97,31 @@ def tiny_toml(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory, data_root, tiny_toml):
+def run(once, data_root, tiny_toml):
     """Folder of the small run, trained once by the command line; read only."""
     from laegd.cli import main
 
-    workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    main(["train", "--config", str(tiny_toml), "--workdir", str(workdir), "--data", str(data_root)])
-    return workdir
+    def make(folder):
+        main(["train", "--config", str(tiny_toml), "--workdir", str(folder), "--data", str(data_root)])
+
+    return once("runs/tiny", make)
+
+
+@pytest.fixture(scope="session")
+def validated_run(once, data_root):
+    """The small run with a checkpoint after every second step; read only."""
+    from runs import TINY_VALIDATED
+
+    from laegd.training.loop import train
+
+    return once("runs/validated", lambda folder: train(TINY_VALIDATED, folder, data_root))
+
+
+@pytest.fixture(scope="session")
+def grlo_run(once, data_root):
+    """Folder of the small run of GRLO; read only."""
+    from runs import TINY_GRLO
+
+    from laegd.training.loop import train
+
+    return once("runs/grlo", lambda folder: train(TINY_GRLO, folder, data_root))

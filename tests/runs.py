@@ -1,13 +1,14 @@
 """A run small enough to train in a test."""
 
 import tomllib
+from dataclasses import replace
 
 from laegd.config import ExperimentConfig
 
 TINY_TOML = """
 [model]
 hidden = 16
-num_layers = 2
+num_layers = 1
 num_heads = 2
 
 [sampler]
@@ -38,3 +39,5 @@ seed = 2
 """
 
 TINY = ExperimentConfig.from_dict(tomllib.loads(TINY_TOML))
+TINY_GRLO = replace(TINY, learner="grlo", data=replace(TINY.data, train=TINY.data.train[:1]))
+TINY_VALIDATED = replace(TINY, training=replace(TINY.training, validate_every=2))

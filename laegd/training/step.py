@@ -102,15 +102,21 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adamw(rate, weight_decay=config.weight_decay))
 
 
+@lru_cache
+def _initialiser(learner: str, model_config: ModelConfig) -> Callable[..., Any]:
+    return jax.jit((ActorCritic if learner == "grlo" else Denoiser)(model_config).init)
+
+
 def create_state(config: ExperimentConfig, graph: GraphBatch) -> TrainState:
     """Initialises parameters and optimiser; `graph` is any batch of the kind that the network will read."""
     key = jax.random.PRNGKey(config.training.seed)
+    initialise = _initialiser(config.learner, config.model)
     if config.learner == "grlo":
-        params = jax.jit(ActorCritic(config.model).init)(key, graph)["params"]
+        params = initialise(key, graph)["params"]
     else:
         edges = jnp.zeros(graph.edge_mask.shape)
         t = jnp.ones((len(graph.edge_mask), 1, 1))
-        params = jax.jit(Denoiser(config.model).init)(key, edges, edges, t, graph)["params"]
+        params = initialise(key, edges, edges, t, graph)["params"]
     optimizer = make_optimizer(config.training)
     return TrainState(jnp.zeros((), jnp.int32), params, params, jax.jit(optimizer.init)(params))
 
@@ -147,8 +153,9 @@ StepFn = Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics | ActorCri
 """(state, batch [device, ...]) -> (state, metrics, signal): on which all processes agree, so that they end together."""
 
 
+@lru_cache
 def make_train_step(config: ExperimentConfig) -> StepFn:
-    """Returns the step over the devices of all processes."""
+    """Returns the step over the devices of all processes; the same settings give the same, compiled, function."""
     make_losses, metrics_of = _LEARNERS[config.learner]
     losses = make_losses(config)
     optimizer = make_optimizer(config.training)

@@ -11,19 +11,14 @@ from laegd.problem.instance import InstanceBatch, Solver
 from laegd.problem.objective import violations
 from laegd.scenario.generator import Scale, ScenarioConfig
 from laegd.solvers.exact import ExactSolver
-from laegd.training.loop import train
 
 COUNT = 12
 
 
 @pytest.fixture(scope="module")
-def actor(tmp_path_factory, data_root):
+def actor(grlo_run):
     """The small trained actor."""
-    from runs import TINY
-
-    workdir = tmp_path_factory.mktemp("runs") / "grlo"
-    train(replace(TINY, learner="grlo"), workdir, data_root)
-    return load(workdir)
+    return load(grlo_run)
 
 
 def drawn(scale, seed):

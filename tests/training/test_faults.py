@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,30 +29,29 @@ from laegd.training.step import TrainState
 @pytest.fixture(scope="module")
 def config():
     """Six steps, a checkpoint after every second one."""
-    from runs import TINY
+    from runs import TINY_VALIDATED
 
-    return replace(TINY, training=replace(TINY.training, validate_every=2))
+    return TINY_VALIDATED
 
 
 @pytest.fixture(scope="module")
-def whole(config, data_root, tmp_path_factory):
+def whole(validated_run):
     """The undisturbed run."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    train(config, workdir, data_root)
-    return workdir
+    return validated_run
 
 
 @pytest.fixture(scope="module")
-def ended_early(config, data_root, tmp_path_factory):
+def ended_early(config, data_root, once):
     """The same run, ended after step 4."""
-    workdir = tmp_path_factory.mktemp("early") / "run"
 
     def interrupt(progress):
         if progress.stage == "train" and progress.done == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    assert train(config, workdir, data_root, interrupt).step == 4
-    return workdir
+    def make(folder):
+        assert train(config, folder, data_root, interrupt).step == 4
+
+    return once("runs/ended-early", make)
 
 
 @pytest.fixture

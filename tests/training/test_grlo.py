@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import TINY
+from runs import TINY_GRLO
 
 from laegd.config import ExperimentConfig, GRLOConfig
 from laegd.decoding.decode import problem_of
@@ -33,16 +33,9 @@ from laegd.training.step import Stream, create_state, make_train_step, sample_ke
 
 
 @pytest.fixture
-def tiny_grlo(tiny):
+def tiny_grlo():
     """Settings of the small run of GRLO, with changes to its training settings."""
-    return lambda **changes: replace(tiny(**changes), learner="grlo")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, data_root):
-    """How the small run ended that nothing disturbed, and its folder; read only."""
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    return train(replace(TINY, learner="grlo"), workdir, data_root), workdir
+    return lambda **changes: replace(TINY_GRLO, training=replace(TINY_GRLO.training, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +113,10 @@ def test_labels_never_reach_the_learner(tiny_grlo, labelled):
     assert all(np.isfinite(metrics)) and metrics.gradient_norm > 0
 
 
-def test_interrupted_and_resumed_run_equals_an_undisturbed_one(finished, tiny_grlo, tmp_path, data_root):
+def test_interrupted_and_resumed_run_equals_an_undisturbed_one(grlo_run, tiny_grlo, tmp_path, data_root):
     """Told to end after step 3, ended after step 4 and gone on with: the same parameters and metrics, bit for bit."""
-    whole, folder = finished
+    lines = (grlo_run / "metrics.jsonl").read_text()
+    last = json.loads(lines.splitlines()[-1])
 
     def interrupt(progress):
         if progress.stage == "train" and progress.done == 3:
@@ -131,18 +125,18 @@ def test_interrupted_and_resumed_run_equals_an_undisturbed_one(finished, tiny_gr
     stopped = train(tiny_grlo(), tmp_path / "cut", data_root, interrupt)
     assert (stopped.step, stopped.interrupted) == (4, True)
     resumed = train(tiny_grlo(), tmp_path / "cut", data_root)
-    assert (resumed.step, resumed.best_ratio) == (whole.step, whole.best_ratio) and whole.best_ratio < np.inf
-    assert_equal(saved(folder), saved(tmp_path / "cut"))
-    lines = (folder / "metrics.jsonl").read_text()
+    assert (resumed.step, resumed.best_ratio) == (last["step"], last["ratio"]) == (6, last["ratio"])
+    assert last["ratio"] < np.inf
+    assert_equal(saved(grlo_run), saved(tmp_path / "cut"))
     assert lines == (tmp_path / "cut/metrics.jsonl").read_text()
-    assert {"reward", "entropy", "value"} <= set(json.loads(lines.splitlines()[-1]))
+    assert {"reward", "entropy", "value"} <= set(last)
     with pytest.raises(ValueError, match=r"other settings: learner = 'grlo' there, 'diffusion' here"):
         train(replace(tiny_grlo(), learner="diffusion"), tmp_path / "cut", data_root)
 
 
-def test_a_run_older_than_a_setting_has_its_default(finished, tiny_grlo, tmp_path, data_root):
+def test_a_run_older_than_a_setting_has_its_default(grlo_run, tiny_grlo, tmp_path, data_root):
     """Without the key in its checkpoint a run loads and goes on; with another value it is refused."""
-    workdir = shutil.copytree(finished[1], tmp_path / "run")
+    workdir = shutil.copytree(grlo_run, tmp_path / "run")
     (meta,) = workdir.glob("checkpoints/[0-9]*/meta/metadata")
     values = json.loads(meta.read_text())
     del values["config"]["grlo"]
@@ -201,6 +195,7 @@ def test_the_actor_learns_one_instance_by_heart(tiny_grlo, labelled, settings):
     Before training it is far from it.
     """
     config = replace(tiny_grlo(steps=300, batch_size=16, learning_rate=3e-3), grlo=settings)
+    config = replace(config, model=replace(config.model, num_layers=2))
     encoded = encode_set(labelled, Normalisation.fit([labelled.instances]))
     state, batch = create_state(config, encoded.graph), pick(encoded, np.zeros(16, dtype=np.int32))
     step, num_devices = make_train_step(config), jax.local_device_count()

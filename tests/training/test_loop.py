@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,15 +33,21 @@ def final_state(workdir, config):
     return loaded.params
 
 
+@pytest.fixture
+def finished(run, tmp_path):
+    """A copy of the small run."""
+    return shutil.copytree(run, tmp_path / "finished")
+
+
 def assert_equal(ours, theirs, **tolerance):
     """Compares trees of arrays."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0, "atol": 0})), ours, theirs)
 
 
-def test_interrupted_and_resumed_run_equals_an_undisturbed_one(tiny, tmp_path, data_root):
+def test_interrupted_and_resumed_run_equals_an_undisturbed_one(run, tiny, tmp_path, data_root):
     """Ctrl-C after step 3 ends the next step, which is kept; going on gives the same parameters and metrics."""
     config = tiny()
-    whole = train(config, tmp_path / "whole", data_root)
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
 
     def interrupt(progress):
         if progress.stage == "train" and progress.done == 3:
@@ -49,28 +56,26 @@ def test_interrupted_and_resumed_run_equals_an_undisturbed_one(tiny, tmp_path, d
     stopped = train(config, tmp_path / "cut", data_root, interrupt)
     assert (stopped.step, stopped.interrupted, stopped.signal) == (4, True, signal.SIGINT)
     resumed = train(config, tmp_path / "cut", data_root)
-    assert (whole.step, whole.interrupted) == (resumed.step, resumed.interrupted) == (6, False)
-    assert whole.best_ratio == resumed.best_ratio
-    assert_equal(final_state(tmp_path / "whole", config), final_state(tmp_path / "cut", config))
-    assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "cut/metrics.jsonl").read_text()
+    assert (last["step"], False) == (resumed.step, resumed.interrupted) == (6, False)
+    assert last["ratio"] == resumed.best_ratio
+    assert_equal(final_state(run, config), final_state(tmp_path / "cut", config))
+    assert (run / "metrics.jsonl").read_text() == (tmp_path / "cut/metrics.jsonl").read_text()
 
 
-def test_lines_after_the_last_checkpoint_are_written_anew(tiny, tmp_path, data_root):
+def test_lines_after_the_last_checkpoint_are_written_anew(finished, tiny, data_root):
     """A killed run's metrics beyond its checkpoint, and a half-written line, do not stay."""
-    train(tiny(), tmp_path, data_root)
-    path = tmp_path / "metrics.jsonl"
+    path = finished / "metrics.jsonl"
     before = path.read_text()
     digits, brackets = f'{{"step": {"9" * 400}}}', "[" * 100_000 + "]" * 100_000  # nor what no one can have written
     path.write_text(before + f'{digits}\n{brackets}\n{{"step": 7, "loss": 1.0}}\n{{"step": 8, "lo')
-    train(tiny(), tmp_path, data_root)
+    train(tiny(), finished, data_root)
     assert path.read_text() == before
 
 
-def test_training_begins_with_the_network_that_is_named(tiny, tmp_path, data_root):
+def test_training_begins_with_the_network_that_is_named(run, tiny, tmp_path, data_root):
     """At a vanishing learning rate it stays that network, with its normalisation; going on does not need the file."""
-    train(tiny(), tmp_path / "first", data_root)
-    origin = read_network(tmp_path / "first")
-    pack(tmp_path / "first", tmp_path / "first.npz")
+    origin = read_network(run)
+    pack(run, tmp_path / "first.npz")
     idle = {"learning_rate": 1e-12, "weight_decay": 0.0}
     config = tiny(start_from=str(tmp_path / "first.npz"), **idle)
     other_data = replace(config.data, train=(Recipe("gs3_gu5_au3", 40, seed=7, labels="mcmf"),))
@@ -98,32 +103,29 @@ def test_network_to_start_from_must_fit(tiny, tmp_path, data_root):
     assert Checkpoints(tmp_path / "run").last_step() is None
 
 
-RUN = """
+TWO_DEVICES = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import jax
 from runs import TINY
 from laegd.training.loop import train
-assert jax.local_device_count() == int(sys.argv[4])
+assert jax.local_device_count() == 2
 train(TINY, Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_two_devices_train_like_one(tiny, tmp_path, data_root):
+def test_two_devices_train_like_one(run, tmp_path, data_root):
     """The same six steps on one and on two devices end in the same parameters to 1e-5."""
-    train(tiny(), tmp_path / "warm", data_root)  # the data
-    for devices in (1, 2):
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        arguments = [tmp_path / str(devices), data_root, Path(__file__).parents[1], devices]
-        subprocess.run(
-            [sys.executable, "-c", RUN, *map(str, arguments)], env=os.environ | {"XLA_FLAGS": flags}, check=True
-        )
-    one, two = (final_state(tmp_path / str(devices), tiny()) for devices in (1, 2))
+    flags = "--xla_force_host_platform_device_count=2"
+    arguments = [tmp_path / "two", data_root, Path(__file__).parents[1]]
+    command = [sys.executable, "-c", TWO_DEVICES, *map(str, arguments)]
+    subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, check=True)
+    folders = run, tmp_path / "two"
+    one, two = (final_state(folder, None) for folder in folders)
     assert_equal(one, two, rtol=1e-4, atol=1e-5)
     losses = [
-        [json.loads(line)["loss"] for line in (tmp_path / str(devices) / "metrics.jsonl").read_text().splitlines()]
-        for devices in (1, 2)
+        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in folders
     ]
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
@@ -131,6 +133,7 @@ def test_two_devices_train_like_one(tiny, tmp_path, data_root):
 def test_step_is_traced_once_per_scale(tiny, tmp_path, data_root, monkeypatch):
     """Six steps over two scales trace the loss twice."""
     traced = []
+    step_module.make_train_step.cache_clear()
 
     def counted(*arguments):
         traced.append(1)
@@ -140,33 +143,35 @@ def test_step_is_traced_once_per_scale(tiny, tmp_path, data_root, monkeypatch):
     monkeypatch.setattr(step_module, "joint_loss", counted)
     train(tiny(), tmp_path, data_root)
     assert len(traced) == 2
+    step_module.make_train_step.cache_clear()  # what counts is of this test alone
 
 
 @pytest.mark.parametrize("learner", ["diffusion", "grlo"])
 def test_processes_exchange_one_array_a_step(tiny, tmp_path, data_root, monkeypatch, learner):
     """Gradients, sums and signals travel as one: who lost another process must not go on to the next array."""
-    programs, make_train_step = [], loop.make_train_step
+
+    class Lowered(Exception):
+        pass
 
     def make(config):
-        step = make_train_step(config)
+        step = step_module.make_train_step.__wrapped__(config)
 
-        def run(*given):
+        def lower(*given):
             with monkeypatch.context() as patch:
                 patch.setattr("jax.process_count", lambda: 2)
-                programs.append(step.lower(*given).as_text())
-            return step(*given)
+                text = step.lower(*given).as_text()
+            raise Lowered(text)
 
-        return run
+        return lower
 
     monkeypatch.setattr(loop, "make_train_step", make)
-    train(replace(tiny(steps=1), learner=learner), tmp_path, data_root)
-    assert [program.count("all_reduce") for program in programs] == [1]
+    with pytest.raises(Lowered) as end:
+        train(replace(tiny(), learner=learner), tmp_path, data_root)
+    assert end.value.args[0].count("all_reduce") == 1
 
 
 def test_non_finite_loss_stops_the_run_and_names_the_steps(tiny, tmp_path, data_root, monkeypatch):
     """A loss of nan is not saved; the error names the last good checkpoint."""
-    good = train(tiny(steps=6), tmp_path, data_root)
-    config = tiny(steps=6)
     poisoned = batches.encode_set
 
     def with_nan(data, normalisation):
@@ -177,26 +182,26 @@ def test_non_finite_loss_stops_the_run_and_names_the_steps(tiny, tmp_path, data_
     with pytest.raises(
         FloatingPointError, match=r"got nan between steps 0 and 1\. .*last good checkpoint is step None"
     ):
-        train(config, tmp_path / "new", data_root)
-    assert good.step == 6 and not list((tmp_path / "new/checkpoints").glob("[0-9]*"))
+        train(tiny(), tmp_path / "new", data_root)
+    assert not list((tmp_path / "new/checkpoints").glob("[0-9]*"))
 
 
-def test_run_of_another_architecture_is_refused(tiny, tmp_path, data_root):
+def test_run_of_another_architecture_is_refused(finished, tiny, data_root):
     """The error names what differs; the folder is left as it was."""
-    train(tiny(), tmp_path, data_root)
-    before = (tmp_path / "metrics.jsonl").read_bytes()
+    before = (finished / "metrics.jsonl").read_bytes()
     config = replace(tiny(), model=replace(tiny().model, hidden=32))
     with pytest.raises(
         ValueError, match=r"another architecture: model.hidden = 16 there, 32 here. Name another --workdir"
     ):
-        train(config, tmp_path, data_root)
+        train(config, finished, data_root)
     with pytest.raises(ValueError, match=r"other settings: training.seed = 0 there, 5 here"):
-        train(tiny(seed=5), tmp_path, data_root)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+        train(tiny(seed=5), finished, data_root)
+    assert (finished / "metrics.jsonl").read_bytes() == before
 
 
-def test_last_and_best_checkpoints_are_kept(tiny, tmp_path, data_root):
+def test_last_and_best_checkpoints_are_kept(validated_run, tiny, tmp_path, data_root):
     """Of three validations the last two steps stay, and the best; each with its digest."""
+    shutil.copytree(validated_run, tmp_path, dirs_exist_ok=True)
     result = train(tiny(validate_every=2), tmp_path, data_root)
     kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert kept == {f"{step}{end}" for step in (4, 6, result.best_step) for end in ("", ".sha256")}
@@ -236,7 +241,9 @@ def test_one_instance_is_learnt_by_heart(tiny, tmp_path):
 
     recipe = Recipe("gs2_gu4_au2", 1, seed=1)
     config = tiny(steps=400, batch_size=32, learning_rate=3e-3, validate_every=400, log_every=400)
-    config = replace(config, data=replace(config.data, train=(recipe,)), model=replace(config.model, hidden=32))
+    config = replace(
+        config, data=replace(config.data, train=(recipe,)), model=replace(config.model, hidden=32, num_layers=2)
+    )
     config = replace(config, sampler=SamplerConfig())
     train(config, tmp_path / "run", tmp_path / "data")
     data = Dataset.open(loop.data_folder(tmp_path / "data", recipe)).read_all()
