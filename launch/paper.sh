@@ -54,10 +54,10 @@ for scale in "${scales[@]}"; do
 done
 [ $# -eq 0 ] || exit 0
 
-[ -e results/paper/wide.json ] || laegd sweep --checkpoints $(printf "runs/paper/gdsg-both-wide-%s " $figures) \
+[ -e results/paper/wide.json ] || laegd sweep --checkpoint $(printf "runs/paper/gdsg-both-wide-%s " $figures) \
   --data $(printf "data/test-%s " $figures) --out results/paper/wide.json
 
-[ -e results/paper/sweep.json ] || laegd sweep --checkpoints runs/paper/{gadsg,gdsg}-gs* \
+[ -e results/paper/sweep.json ] || laegd sweep --checkpoint runs/paper/{gadsg,gdsg}-gs* \
   --data "${scales[@]/#/data/test-}" --out results/paper/sweep.json
 
 shifts=()
@@ -70,7 +70,7 @@ for scale in gs3_gu8_au2 gs3_gu2_au8; do # 20 % and 80 % of ten users in the air
   test_set "test-$scale" "$scale" 500
 done
 [ -e results/paper/shifts.json ] || laegd sweep --data data/test-gs3_gu6_au4 "${shifts[@]/#/data/}" \
-  --checkpoints runs/paper/{gadsg,gdsg,gdsg-both,grlo}-gs3_gu6_au4 --methods ao --out results/paper/shifts.json
+  --checkpoint runs/paper/{gadsg,gdsg,gdsg-both,grlo}-gs3_gu6_au4 --methods ao --out results/paper/shifts.json
 
 python benchmarks/curves.py --out results/paper/curves.json
 python benchmarks/paper.py

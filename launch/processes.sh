@@ -4,7 +4,7 @@
 # Over several machines with a shared file system: the same on each, with its share of the ranks.
 #   COORDINATOR=node1:12345 TOTAL=4 FIRST=0 launch/processes.sh 2 laegd train ...   # on node1, which rank 0 is on
 #   COORDINATOR=node1:12345 TOTAL=4 FIRST=2 launch/processes.sh 2 laegd train ...   # on node2
-# SIGTERM and Ctrl-C go to all processes. When one fails, the others have GRACE_S (30) seconds to leave by themselves,
+# SIGTERM, a closed terminal as SIGTERM, and Ctrl-C go to all processes. When one fails, the others have GRACE_S (30) seconds to leave by themselves,
 # then get SIGTERM, and after as long again SIGKILL. Returns when all have ended, with the code of the first that failed.
 set -euo pipefail
 number=${1:?"give the number of processes"}
@@ -16,7 +16,7 @@ coordinator=${COORDINATOR:-127.0.0.1:$((20000 + $$ % 12000))} # below the ports 
 set -m # a process group each, so that Ctrl-C reaches them through this script alone, once
 pids=()
 tell() { for pid in ${pids[@]+"${pids[@]}"}; do kill "-$1" "$pid" 2>/dev/null || true; done; }
-trap 'tell TERM' TERM
+trap 'tell TERM' TERM HUP
 trap 'tell INT' INT
 for ((rank = first; rank < first + number; rank++)); do
   "$@" --coordinator "$coordinator" --num-processes "$total" --process-id "$rank" </dev/null &

@@ -507,6 +507,34 @@ BAD = {
         lambda b: b.evaluate("--methods", "ao,exact", "--samples", 4),
         "--methods: Expected a method that samples, .* with --samples .*, got ao, exact. Name one",
     ),
+    "time limit of methods without one": (
+        lambda b: b.evaluate("--methods", "re,exact@1", "--time-limit-s", 2),
+        "--time-limit-s: Expected exact or certified among the methods, got re, exact@1. Add it, or leave that out.",
+    ),
+    "processes of methods with networks": (
+        lambda b: b.evaluate("--methods", "gadsg,random-belief", "--workers", 2),
+        "--workers: Expected one without a network, such as exact among the methods, got gadsg, random-belief",
+    ),
+    "seed of methods that draw none": (
+        lambda b: b.evaluate("--methods", "ao,exact", "--seed", 1),
+        "--seed: Expected one that draws, such as re among the methods, got ao, exact",
+    ),
+    "processes of a sweep of networks": (
+        lambda b: ("sweep", "--checkpoint", b.run, "--data", b.data, "--out", b.out, "--workers", 2),
+        "--workers: Expected .* got networks alone",
+    ),
+    "time limit of a sweep without exact": (
+        lambda b: ("sweep", "--checkpoint", b.run, "--data", b.data, "--out", b.out, "--time-limit-s", 2),
+        "--time-limit-s: Expected exact or certified .* got networks alone",
+    ),
+    "coordinator alone": (
+        lambda b: b.evaluate("--methods", "exact", "--coordinator", "127.0.0.1:9999"),
+        "--coordinator: Expected --num-processes and --process-id beside it, got 127.0.0.1:9999 without",
+    ),
+    "local search of nothing": (
+        lambda b: b.evaluate("--methods", "random-belief", "--polish-top", 2),
+        "--polish-top: Expected it with local search, got none. Give --polish too.",
+    ),
     "evaluate without checkpoint": (
         lambda b: b.evaluate("--methods", "gdsg"),
         "--checkpoint: Expected a run folder for method gdsg, got none",
@@ -527,26 +555,26 @@ BAD = {
     "processes": (lambda b: b.evaluate("--workers", 0), "--workers: Expected at least 1 process, got 0"),
     "sweep without models": (
         lambda b: ("sweep", "--data", b.data, "--out", b.out),
-        "--checkpoints: Expected at least one run folder, got none",
+        "--checkpoint: Expected at least one run folder, got none",
     ),
     "sweep without data": (
-        lambda b: ("sweep", "--checkpoints", b.run, "--out", b.out),
+        lambda b: ("sweep", "--checkpoint", b.run, "--out", b.out),
         "--data: Expected at least one data set, got none",
     ),
     "one model twice": (
-        lambda b: ("sweep", "--checkpoints", b.run, b.run, "--data", b.data, "--out", b.out),
-        "--checkpoints: Expected names that differ, got tiny for both .*/tiny and .*/tiny. Rename one",
+        lambda b: ("sweep", "--checkpoint", b.run, b.run, "--data", b.data, "--out", b.out),
+        "--checkpoint: Expected names that differ, got tiny for both .*/tiny and .*/tiny. Rename one",
     ),
     "one data set twice": (
-        lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, b.data, "--out", b.out),
+        lambda b: ("sweep", "--checkpoint", b.run, "--data", b.data, b.data, "--out", b.out),
         "--data: Expected names that differ, got gs2_gu4_au2 for both",
     ),
     "sweep with a learned method": (
-        lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, "--out", b.out, "--methods", "gadsg"),
-        r"--methods: Expected any of re, ao, .*, exact@SECONDS, got gadsg\. Name a network.s run in --checkpoints",
+        lambda b: ("sweep", "--checkpoint", b.run, "--data", b.data, "--out", b.out, "--methods", "gadsg"),
+        r"--methods: Expected any of re, ao, .*, exact@SECONDS, got gadsg\. Name a network.s run in --checkpoint",
     ),
     "sweep with a reference that is not compared": (
-        lambda b: ("sweep", "--checkpoints", b.run, "--data", b.data, "--out", b.out, "--reference", "ao"),
+        lambda b: ("sweep", "--checkpoint", b.run, "--data", b.data, "--out", b.out, "--reference", "ao"),
         "--reference: Expected .* got 'ao'. Add it to --methods",
     ),
     "results below a file": (
@@ -557,8 +585,29 @@ BAD = {
         lambda b: ("evaluate", "--data", b.data, "--methods", "exact", "--out", b.path / "r.csv"),
         r"r\.csv: Expected a name for JSON",
     ),
-    "unknown command": (lambda b: ("plan",), "plan.*demo, generate, train"),
-    "no command": (lambda b: (), "Expected one of .*generate"),
+    "unknown command": (
+        lambda b: ("evalute",),
+        "command: Expected one of demo, .*, got 'evalute'. Use laegd evaluate.",
+    ),
+    "command like no other": (lambda b: ("xyz",), "got 'xyz'. Use laegd --help."),
+    "unknown choice": (
+        lambda b: b.generate("--labels", "best"),
+        "--labels: Expected one of exact, mcmf, none, got 'best'. Correct it.",
+    ),
+    "unknown choice of what may be left out": (
+        lambda b: b.evaluate("--allocation", "best"),
+        "--allocation: Expected one of (optimal, model|model, optimal), got 'best'. Correct it.",
+    ),
+    "option of a setting": (lambda b: b.train("", "--training.steps", 0), "training.steps: Expected at least 1, got 0"),
+    "unknown option of a setting": (lambda b: b.train("", "--training.stepz", 3), "--training.stepz.*--training.steps"),
+    "unknown choice of a setting": (
+        lambda b: b.train("", "--model.encoder=best"),
+        "--model.encoder: Expected one of (attention, convolution|convolution, attention), got 'best'",
+    ),
+    "setting twice": (
+        lambda b: b.train("", "--set", "training.seed=1", "--seed", 2),
+        "training.seed: Expected it once, got it by two options. Remove one.",
+    ),
     "unknown option": (lambda b: b.evaluate("--smaples", 3), "--smaples.*--samples"),
     "missing option": (lambda b: ("solve", b.scenario), "--out PATH"),
 }

@@ -97,7 +97,7 @@ def test_data_without_labels_can_be_compared_on_against_a_method(cli, tmp_path):
 def test_sweep_is_every_model_on_every_data_set(cli, runs, data, shifted, tmp_path):
     """The cell of a run equals what evaluate says of it; names, settings and the home scale are there."""
     options = ("--methods", "ao", "--samples", 2, "--out", tmp_path / "sweep.json")
-    out = cli("sweep", "--checkpoints", *runs, "--data", data, shifted, *options)
+    out = cli("sweep", "--checkpoint", *runs, "--data", data, shifted, *options)
     assert f"[2] {SHIFTED}" in out and max(map(len, out.splitlines())) <= 80
     document = json.loads((tmp_path / "sweep.json").read_text())
     assert (document["format"], document["reference"]) == ("laegd-sweep/1", "optimum")
@@ -135,7 +135,7 @@ def test_stopped_sweep_goes_on_and_equals_one_that_was_not(cli, runs, data, shif
         return solve_shard(*arguments)
 
     monkeypatch.setattr(rows, "solve_shard", counted)
-    command = ("sweep", "--checkpoints", *runs, "--data", data, "--data", shifted, "--samples", 2, "--out")
+    command = ("sweep", "--checkpoint", *runs, "--data", data, "--data", shifted, "--samples", 2, "--out")
     with pytest.raises(SystemExit) as end:
         main([*map(str, command), str(tmp_path / "stopped.json")])
     assert end.value.code == 130 and "stopped with 2 of 4 parts done" in capsys.readouterr().err

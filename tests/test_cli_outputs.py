@@ -65,7 +65,7 @@ REFUSED = {
     "export over the manifest": "export data --out data/manifest.json",
     "results over the manifest": "evaluate --data data --methods re --out data/manifest.json",
     "results over a model": "evaluate --data data --methods gadsg --checkpoint model.npz --out model.npz",
-    "sweep over a model": "sweep --data data --checkpoints model.npz --methods re --out model.npz",
+    "sweep over a model": "sweep --data data --checkpoint model.npz --methods re --out model.npz",
     "report over results": "report results.json --out results.json",
     "report over a link's target": "report link.json --out results.json",
     "plan over scenario": "solve town.json --method re --out town.json",

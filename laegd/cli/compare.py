@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
 from laegd.cli.console import join_cluster, progress_bar, say, show
+from laegd.cli.effects import require_effects
 from laegd.cli.methods import (
     AS_TRAINED,
     METHODS,
@@ -82,6 +83,7 @@ def evaluate(
     dataset = Dataset.open(data)
     names = None if methods is None else split_names(methods)
     if names is not None:
+        require_effects(names, False, sampling, time_limit_s, workers)
         choose_reference(reference, [dataset], names)
     runs = _joined(checkpoint)
     solvers = make_solvers(names, runs, sampling, time_limit_s)
@@ -129,11 +131,13 @@ def compare(
     show(results_table([summary for summary, _ in results], title))
     if len(names) > 1:
         show(differences_table(found.paired, names[0]))
+    if not all(map(is_model_free, names)):
+        _say_devices()
     _say_what_has_no_reference(results[0][0].without_reference, reference, "")
 
 
 def sweep(
-    checkpoints: SomeRuns,
+    checkpoint: SomeRuns,
     data: SomeData,
     out: Path,
     methods: OptionalNames = None,
@@ -149,7 +153,7 @@ def sweep(
     What is solved is kept as it comes: after an interruption the same command goes on where it stopped.
 
     Args:
-        checkpoints: Run folders or files, by which models are called; "default" is the network that ships with laegd.
+        checkpoint: Run folders or files, by which models are called; "default" is the network that ships with laegd.
         data: Folders of data sets; drawn under other settings, they are called by what differs.
         out: Results, JSON; the CSV stands beside it.
         methods: Methods without a network to compare with, such as ao,exact.
@@ -168,10 +172,11 @@ def sweep(
 
     join_cluster(cluster)
     settings = RunConfig(workers=workers)
-    runs, folders = _joined(checkpoints), _joined(data)
+    runs, folders = _joined(checkpoint), _joined(data)
     target = Target(out, (*runs, *folders), overwrite, cluster.stuck_after_s)
     test_sets = _open_test_sets(folders)
     free = _model_free(methods, sampling, time_limit_s)
+    require_effects([model.name for model in free], True, sampling, time_limit_s, workers)
     reference = choose_reference(reference, [one.dataset for one in test_sets], [model.name for model in free])
     models = [*_load_models(runs, sampling, free), *free]
     subject = {
@@ -195,6 +200,7 @@ def sweep(
         show(table)
     for line in sweep_legend(cells):
         say(line)
+    _say_devices()
     for cell in cells[: len(test_sets)]:
         _say_what_has_no_reference(cell.summary.without_reference, reference, f" of {cell.test_set.name}")
 
@@ -220,7 +226,7 @@ def _model_free(methods: str | None, sampling: Sampling, time_limit_s: float | N
     for name in names:
         if not is_model_free(name):
             free = ", ".join((*filter(is_model_free, METHODS), "exact@SECONDS"))
-            raise ValueError(f"--methods: Expected any of {free}, got {name}. Name a network's run in --checkpoints.")
+            raise ValueError(f"--methods: Expected any of {free}, got {name}. Name a network's run in --checkpoint.")
     solvers = [make_model_free(name, sampling.seed, time_limit_s) for name in names]
     return [Model(solver.name, solver, settings_of(solver)) for solver in solvers]
 
@@ -229,9 +235,9 @@ def _load_models(runs: Sequence[Path], sampling: Sampling, others: "Sequence[Mod
     from laegd.evaluation.sweep import Model, data_name, require_distinct
 
     if not runs:
-        raise ValueError("--checkpoints: Expected at least one run folder, got none. Train one with `laegd train`.")
+        raise ValueError("--checkpoint: Expected at least one run folder, got none. Train one with `laegd train`.")
     named = [(run.stem if run.is_file() else Path(os.path.realpath(run)).name, run) for run in runs]
-    require_distinct("--checkpoints", [*((one.name, "--methods") for one in others), *named])
+    require_distinct("--checkpoint", [*((one.name, "--methods") for one in others), *named])
     models = []
     for name, run in named:
         network = load_network(run, sampling)
@@ -251,6 +257,12 @@ def _run(solver: "Solver", dataset: "Dataset", work: Work, name: str, settings: 
         settings = replace(settings, workers=1)
     with progress_bar(name if name == solver.name else f"{name} {dataset.manifest.scale}") as bar:
         return run(solver, dataset, lambda done, total: bar(done, total, ""), work.journal, name, settings, work.beat)
+
+
+def _say_devices() -> None:
+    from laegd.training.devices import devices_in_use
+
+    say(f"networks computed on {devices_in_use()}")
 
 
 def _say_what_has_no_reference(count: int, reference: str, where: str) -> None:

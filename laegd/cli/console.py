@@ -1,34 +1,25 @@
 """What all commands share: exit codes, lines for the user, progress."""
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from laegd.scenario.scenario import printable
+from laegd.cli.process import EXIT_INTERRUPTED, EXIT_PREEMPTED
 
 if TYPE_CHECKING:
     from laegd.training.cluster import Cluster
 
-EXIT_BAD_INPUT = 2
 EXIT_INFEASIBLE = 3
-EXIT_PREEMPTED = 75
-"""After SIGTERM: what was finished is kept, the same command goes on; a scheduler that sent it may start it again."""
-EXIT_INTERRUPTED = 130
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where standard error is a file
 
 
 class Infeasible(Exception):
     """No plan exists, or none was found; the message says for whom."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, answered like Ctrl-C."""
 
 
 class Interrupted(Exception):
@@ -38,12 +29,13 @@ class Interrupted(Exception):
 
 
 class Preempted(Interrupted):
-    """The same after SIGTERM."""
+    """The same after SIGTERM or SIGHUP."""
 
     exit_code = EXIT_PREEMPTED
 
 
 _rank = 0
+_lost: OSError | None = None  # why standard output could not be written
 
 
 def join_cluster(cluster: "Cluster") -> None:
@@ -60,19 +52,59 @@ def join_cluster(cluster: "Cluster") -> None:
 def say(line: str) -> None:
     """Prints a line of the answer, neither wrapped nor marked up; what would move the cursor is escaped."""
     if _rank == 0:
-        print(printable(line), flush=True)
+        with output():
+            print(_printable(line), flush=True)
+
+
+def _printable(line: str) -> str:
+    from laegd.scenario.scenario import printable  # loads NumPy
+
+    return printable(line)
 
 
 def show(table: Any) -> None:
     """Prints a table as wide as the terminal, 80 columns where there is none."""
+    from rich.console import Console
+
     if _rank == 0:
-        Console().print(table)
+        console = Console()
+        with console.capture() as drawn:  # rich itself would end the process where the reader has left
+            console.print(table)
+        with output():
+            print(drawn.get(), end="")
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Lets a command finish its work where standard output cannot be written; `lost_output` tells why at the end."""
+    global _lost
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        _lost = _lost or error
+        with suppress(OSError):  # what is still buffered, and all that follows, goes nowhere
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
+def lost_output() -> OSError | None:
+    """Returns the first error of standard output since it was asked for; None: everything was printed."""
+    global _lost
+    lost, _lost = _lost, None
+    return lost
+
+
+def is_broken_pipe(error: OSError) -> bool:
+    """Tells whether whoever read us has left."""
+    return error.errno == errno.EPIPE
 
 
 def tell(message: str) -> None:
-    """Prints one line on standard error; ranks other than 0 say who they are."""
+    """Prints one line on standard error, where it can be written; ranks other than 0 say who they are."""
     who = f"rank {_rank}: " if _rank else ""
-    print(f"laegd: {who}{printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    print(f"laegd: {who}{_printable(' '.join(message.split()))}", file=_unfailing_stderr(), flush=True)
 
 
 @contextmanager
@@ -82,10 +114,19 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     if _rank:
         yield lambda done, total, note: None
         return
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield _progress_lines(title)
         return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -94,7 +135,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(file=_unfailing_stderr()), transient=True) as progress:
         task = progress.add_task(title, total=None, note="")
         yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
 
@@ -106,6 +147,29 @@ def _progress_lines(title: str) -> Callable[[int, int, str], None]:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            print(f"{title} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{title} {done}/{total} {note}".rstrip(), file=_unfailing_stderr(), flush=True)
 
     return report
+
+
+class _Unfailing:
+    """Standard error as a file whose writes never fail: that a terminal has gone must not end what it watched."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _unfailing_stderr() -> Any:
+    return _Unfailing(sys.stderr)

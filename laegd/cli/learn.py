@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 from laegd.cli.compare import compare
 from laegd.cli.console import Interrupted, Preempted, join_cluster, progress_bar, say
 from laegd.cli.methods import OptionalInt, OptionalPath
+from laegd.cli.settings import NONE_GIVEN, Settings, overrides
 from laegd.cli.work import Target
 from laegd.training.cluster import ALONE_OR_SLURM, Cluster
 
@@ -33,7 +34,7 @@ def _train(
 
         result = run(config, workdir, data, report, cluster.stuck_after_s)
     if result.interrupted:
-        end = Preempted if result.signal == signal.SIGTERM else Interrupted
+        end = Interrupted if result.signal == signal.SIGINT else Preempted
         raise end(f"stopped at step {result.step}; checkpoint kept, the same command goes on from there")
     return result
 
@@ -45,8 +46,11 @@ def train(
     data: OptionalPath = None,
     seed: OptionalInt = None,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
+    settings: Annotated[Settings, arg(name="")] = NONE_GIVEN,
 ) -> None:
     """Trains GADSG; makes the data sets first where they are missing. The same command goes on where it stopped.
+
+    Each setting of the configuration is an option too, such as --training.steps 500; data sets stand in the file only.
 
     Args:
         config: Settings, TOML.
@@ -55,13 +59,25 @@ def train(
         data: Where data sets lie and are made; default: WORKDIR/data.
         seed: Short for --set training.seed=SEED.
         cluster: Where several processes train together.
+        settings: Settings in place of those of the file.
     """
     from laegd.config import load_config
+    from laegd.training.devices import devices_in_use
 
+    named = (*overrides(settings), *(() if seed is None else (f"training.seed={seed}",)))
+    _require_once(set, named)
     join_cluster(cluster)
-    overrides = (*set, f"training.seed={seed}") if seed is not None else set
-    result = _train(load_config(config, overrides), workdir, data, cluster)
-    say(f"{workdir}: step {result.step}; best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}")
+    result = _train(load_config(config, (*set, *named)), workdir, data, cluster)
+    best = f"best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}"
+    say(f"{workdir}: step {result.step}; {best}; computed on {devices_in_use()}")
+
+
+def _require_once(given: tuple[str, ...], named: tuple[str, ...]) -> None:
+    """Raises where an option of its own and another option give one setting."""
+    keys, others = ([override.partition("=")[0] for override in ones] for ones in (named, given))
+    for position, key in enumerate(keys):
+        if key in (*others, *keys[:position]):
+            raise ValueError(f"{key}: Expected it once, got it by two options. Remove one.")
 
 
 def pack(

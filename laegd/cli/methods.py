@@ -52,6 +52,8 @@ class Sampling:
         if self.polish is not None:
             decode = replace(decode, polish_rounds=self.polish)
         if self.polish_top is not None:
+            if not decode.polish_rounds:
+                raise ValueError("--polish-top: Expected it with local search, got none. Give --polish too.")
             decode = replace(decode, polish_top=self.polish_top)
         num_samples = base.num_samples if self.samples is None else self.samples
         return replace(base, num_samples=num_samples, sampler=sampler, decode=decode, seed=self.seed, certify=False)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from laegd.cli.console import Interrupted, Preempted, Terminated, say
+from laegd.cli.console import Interrupted, Preempted, say
+from laegd.cli.process import Terminated
 from laegd.training.cluster import ALONE_OR_SLURM
 
 if TYPE_CHECKING:

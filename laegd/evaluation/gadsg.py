@@ -34,6 +34,7 @@ from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, pla
 from laegd.scenario.scenario import require
 from laegd.solvers.local_search import improve
 from laegd.training.cache import keep_programs
+from laegd.training.devices import start_devices
 from laegd.training.meta import Loaded
 from laegd.training.model_file import DEFAULT, read_together
 from laegd.training.parallel import Tree, cut, forget_programs_near_limit, join, replicate, side_by_side
@@ -290,6 +291,7 @@ def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> 
         settings: Fields of `PlanConfig`, such as num_samples=32; sampler and decoding are the run's unless given.
     """
     keep_programs()
+    start_devices()
     loaded = read_together(run, which)
     defaults = PlanConfig(sampler=loaded.config.sampler, decode=loaded.config.decode, certify="quick")
     plan_config = replace(defaults, **settings)  # pyright: ignore[reportArgumentType]
@@ -299,4 +301,5 @@ def load(run: Path | str = DEFAULT, which: str = "best", **settings: object) -> 
 def random_belief(settings: PlanConfig) -> GADSG:
     """Returns the ablation: the same decoding of uniform random beliefs; the difference is what the network adds."""
     keep_programs()
+    start_devices()
     return GADSG(None, settings, name="random-belief")

@@ -1,15 +1,21 @@
 """Work spread over processes of this machine, so that Ctrl-C and a killed process end it cleanly."""
 
+import ctypes
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
+
+from laegd.graphs.signals import ENDING
+
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,6 +59,7 @@ def _end_with_parent() -> None:
     """Ends this process when the one that started it is gone, however that ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    _ask_for_kill_with_parent()
 
     def wait_and_end() -> None:
         parent.join()
@@ -61,14 +68,20 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait_and_end, daemon=True).start()
 
 
+def _ask_for_kill_with_parent() -> None:
+    """Has Linux do it, since native code can keep Python's threads waiting for minutes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Delays Ctrl-C and SIGTERM; processes started meanwhile never see them, so that only this one answers."""
+    """Delays signals that ask to end; processes started meanwhile never see them, so that only this one answers."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     multiprocessing.resource_tracker.ensure_running()  # Starting it would let them through again.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:

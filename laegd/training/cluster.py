@@ -16,12 +16,15 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from laegd.graphs.signals import ENDING
 from laegd.scenario.scenario import require
+from laegd.training.devices import start_devices
 from laegd.training.meeting import meet
 
 EXIT_STUCK = 4
 LONGEST_WAIT_S = 1e6
 SLURM, AUTO = "slurm", "auto"
+NOT_GIVEN = -1
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")  # set by srun
 _SMALLEST_MESSAGE = 2**10  # bytes; sizes are powers of two, so that few programs are compiled
 
@@ -36,10 +39,10 @@ class Cluster:
     coordinator: str = SLURM
     """HOST:PORT on which rank 0 listens, the same for all processes. slurm: the tasks of one srun find each other, and
     elsewhere a process is alone; auto: JAX finds the processes of a Cloud TPU slice."""
-    num_processes: int = 1
-    """Number of processes, with --coordinator HOST:PORT."""
-    process_id: int = 0
-    """Rank of this process, from 0, with --coordinator HOST:PORT."""
+    num_processes: int = NOT_GIVEN
+    """Number of processes, with --coordinator HOST:PORT; -1: not given."""
+    process_id: int = NOT_GIVEN
+    """Rank of this process, from 0, with --coordinator HOST:PORT; -1: not given."""
     stuck_after_s: float = 900.0
     """Seconds after which a process that waits for the others ends with code 4; more than any step, validation or
     checkpoint takes, or any 250 instances of an evaluation."""
@@ -48,14 +51,20 @@ class Cluster:
         count, rank = self.num_processes, self.process_id
         sound, limit = 0 < self.stuck_after_s <= LONGEST_WAIT_S, f"a number above 0, at most {LONGEST_WAIT_S:g}"
         require(sound, "--stuck-after-s", limit, self.stuck_after_s, "Use 900.")
-        require(count >= 1, "--num-processes", "at least 1", count, "Correct it.")
-        require(0 <= rank < count, "--process-id", f"a rank from 0 to {count - 1}", rank, "Count from 0.")
         if self.coordinator in (SLURM, AUTO):
-            require(count == 1, "--num-processes", "it beside --coordinator HOST:PORT", count, "Give both.")
+            for option, value in (("--num-processes", count), ("--process-id", rank)):
+                require(value == NOT_GIVEN, option, "it beside --coordinator HOST:PORT", value, "Give all three.")
         else:
             host, _, port = self.coordinator.rpartition(":")
             usable = bool(host) and port.isdecimal() and 0 < int(port) < 2**16
             require(usable, "--coordinator", "HOST:PORT, slurm or auto", self.coordinator, "Use host:8476.")
+            if NOT_GIVEN in (count, rank):
+                raise ValueError(
+                    f"--coordinator: Expected --num-processes and --process-id beside it, got {self.coordinator} "
+                    "without. Give all three."
+                )
+            require(count >= 1, "--num-processes", "at least 1", count, "Correct it.")
+            require(0 <= rank < count, "--process-id", f"a rank from 0 to {count - 1}", rank, "Count from 0.")
 
 
 ALONE_OR_SLURM = Cluster()
@@ -91,6 +100,7 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
     elif all(name in environment for name in _SLURM) and int(environment["SLURM_NTASKS"]) > 1:
         how, found = {"cluster_detection_method": "slurm"}, f"Slurm job {environment['SLURM_JOB_ID']}"
     else:
+        start_devices()
         return None
     # Our own handler, not JAX's, answers SIGTERM; our own watchdog, with a message, is to notice a lost process first.
     jax.config.update("jax_enable_preemption_service", False)
@@ -100,8 +110,8 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
             how["coordinator_bind_address"] = environment.get("JAX_COORDINATOR_BIND_ADDRESS", address)
         jax.distributed.initialize(**how, heartbeat_timeout_seconds=int(2 * cluster.stuck_after_s) + 60)
         _connect()
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split()) or f"no device of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}"
         raise ValueError(
             f"--coordinator: Expected to meet all processes by {found}, got: {reason}. Check it."
         ) from error
@@ -214,7 +224,10 @@ def gather(content: bytes) -> list[bytes]:
 
 @contextmanager
 def held_signals() -> Iterator[Callable[[], int]]:
-    """Turns Ctrl-C or a scheduler's SIGTERM into a number, so that a step is never cut; a second one acts at once."""
+    """Turns a signal that asks to end into its number, so that a step is never cut; a second one acts at once.
+
+    Those are Ctrl-C, a scheduler's SIGTERM and a closed terminal's SIGHUP, but for one that is ignored, as under nohup.
+    """
     caught: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
@@ -225,7 +238,7 @@ def held_signals() -> Iterator[Callable[[], int]]:
     if threading.current_thread() is not threading.main_thread():  # whoever runs us there handles signals
         yield lambda: 0
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number in ENDING if (handler := signal.getsignal(number)) != signal.SIG_IGN}
     for number in previous:
         signal.signal(number, handle)
     try:

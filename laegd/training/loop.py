@@ -18,6 +18,7 @@ from laegd.scenario.scenario import require, settings_to_dict
 from laegd.training.batches import TrainingSet, make_batch
 from laegd.training.cache import keep_programs
 from laegd.training.cluster import Cluster, gather, held_signals, num_processes, part, rank, share, together, watched
+from laegd.training.devices import start_devices
 from laegd.training.meta import Loaded, make_meta
 from laegd.training.model_file import read_together
 from laegd.training.parallel import check_batch_size, check_devices, join, pad_batch, replicate, split
@@ -150,6 +151,7 @@ def train(
         FloatingPointError: The loss is not finite; names the steps and the last good checkpoint.
     """
     keep_programs()
+    start_devices()
     check_devices()
     check_batch_size(config.training.batch_size, jax.device_count())
     with RunFolder.opened(workdir, config) as folder:

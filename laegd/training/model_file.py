@@ -21,6 +21,7 @@ from laegd.graphs.shard_file import array_in, text_in
 from laegd.scenario.outputs import write_output
 from laegd.scenario.scenario import in_short, require
 from laegd.training.cluster import share
+from laegd.training.devices import start_devices
 from laegd.training.meta import RUN_FORMAT, Loaded, check_meta, params_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _checkpoints(run: Path) -> "Checkpoints":
 
 def pack(run: Path, out: Path) -> None:
     """Writes the best checkpoint of a run as one file."""
+    start_devices()
     checkpoints = _checkpoints(run)
     loaded = checkpoints.load()
     about = checkpoints.read_meta(loaded.step) | {"format": MODEL_FORMAT, "step": loaded.step}

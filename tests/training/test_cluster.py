@@ -166,16 +166,16 @@ def test_failed_exchange_ends_with_a_line(monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr("laegd.training.cluster.num_processes", lambda: 2)
-        patch.setattr("laegd.cli._parse", lambda arguments: lambda: fail(error))
+        patch.setattr("laegd.cli.commands.parse", lambda arguments: lambda: fail(error))
         with pytest.raises(SystemExit) as end:
             main([])
         said = capsys.readouterr().err
         assert end.value.code == 4 and said.count("\n") == 1
         assert "got: UNKNOWN: Connection closed by peer. " in said and "same command again" in said
-        patch.setattr("laegd.cli._parse", lambda arguments: lambda: fail(RuntimeError("a mistake")))
+        patch.setattr("laegd.cli.commands.parse", lambda arguments: lambda: fail(RuntimeError("a mistake")))
         with pytest.raises(RuntimeError, match="a mistake"):
             main([])
-    monkeypatch.setattr("laegd.cli._parse", lambda arguments: lambda: fail(error))
+    monkeypatch.setattr("laegd.cli.commands.parse", lambda arguments: lambda: fail(error))
     with pytest.raises(jax.errors.JaxRuntimeError):
         main([])
 
@@ -211,7 +211,7 @@ def test_two_processes_compare_like_one(run, tmp_path, sweep):
     """Over four shards, one process stopped and gone on with: rows equal in all but times."""
     data = tmp_path / "data"
     begin("generate", "--scale", "gs2_gu4_au2", "--count", 900, "--seed", 5, "--out", data, processes=1)[0].wait()
-    sources = ("--checkpoints", run) if sweep else ("--checkpoint", run)
+    sources = ("--checkpoint", run)
     methods = "mcmf,re" if sweep else "gadsg,mcmf,re"
     command = ("sweep" if sweep else "evaluate", *sources, "--data", data, "--methods", methods, "--out")
     tables = []
@@ -238,7 +238,7 @@ def many(tmp_path_factory):
 @pytest.mark.parametrize("sweep", [False, True], ids=["evaluate", "sweep"])
 def test_signal_to_one_ends_a_comparison_on_all(run, many, tmp_path, sweep):
     """SIGTERM to rank 1: both answer it between the same shards, code 75; what was solved stands in the end."""
-    sources = ("--checkpoints", run) if sweep else ("--checkpoint", run)
+    sources = ("--checkpoint", run)
     methods = "mcmf,re" if sweep else "gadsg,mcmf,re"
     out, kept = tmp_path / "r.json", tmp_path / "r.partial.jsonl"
     command = ("sweep" if sweep else "evaluate", *sources, "--data", many, "--methods", methods, "--out", out)
@@ -276,11 +276,14 @@ def test_damaged_shard_ends_all_processes(many, tmp_path):
 
 BAD = [
     (dict(num_processes=2), "--num-processes: Expected it beside --coordinator HOST:PORT, got 2"),
+    (dict(process_id=1), "--process-id: Expected it beside --coordinator HOST:PORT, got 1"),
+    (dict(coordinator="host:1"), "--coordinator: Expected --num-processes and --process-id beside it, got host:1"),
+    (dict(coordinator="host:1", num_processes=2), "--coordinator: Expected .* --process-id beside it"),
     (dict(coordinator="host"), "--coordinator: Expected HOST:PORT, slurm or auto, got 'host'"),
     (dict(coordinator="host:x"), "--coordinator: Expected HOST:PORT"),
     (dict(coordinator="host:99999"), "--coordinator: Expected HOST:PORT"),
     (dict(coordinator="host:1", num_processes=2, process_id=2), "--process-id: Expected a rank from 0 to 1, got 2"),
-    (dict(coordinator="host:1", num_processes=0), "--num-processes: Expected at least 1, got 0"),
+    (dict(coordinator="host:1", num_processes=0, process_id=0), "--num-processes: Expected at least 1, got 0"),
     (dict(stuck_after_s=0.0), "--stuck-after-s: Expected a number above 0, at most 1e.06, got 0.0"),
 ]
 

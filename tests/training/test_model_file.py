@@ -79,7 +79,7 @@ def test_evaluate_and_sweep_take_a_file_where_they_take_a_run(run, packed, tmp_p
         main(["evaluate", "--data", data, "--checkpoint", str(checkpoint), "--methods", "gadsg", "--out", out])
     run_rows, file_rows = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("run", "file"))
     assert run_rows["results"][0]["mean_ratio"] == file_rows["results"][0]["mean_ratio"]
-    main(["sweep", "--data", data, "--checkpoints", str(packed), "--out", str(tmp_path / "sweep.json")])
+    main(["sweep", "--data", data, "--checkpoint", str(packed), "--out", str(tmp_path / "sweep.json")])
     assert [model["name"] for model in json.loads((tmp_path / "sweep.json").read_text())["models"]] == ["tiny"]
 
 
