@@ -200,7 +200,7 @@ def sweep_section(results: Results, pictures: Path) -> list[str]:
         names = [f"{method}-{scale}" for scale in SCALES if f"{method}-{scale}" in models]
         values = [[cells[name, test] for test in sets] for name in names]
         panels.append(HeatPanel(method, [name.removeprefix(f"{method}-") for name in names], values))
-    heat_map(panels, sets).savefig(pictures / "fig6.png", dpi=150)
+    heat_map(panels, sets, axis_names=("trained on", "tested on")).savefig(pictures / "fig6.png", dpi=150)
     rows = [[name, *(f"{cells[name, test]:.3f}" for test in sets)] for name in models]
     return ["![Mean ratio of every model on every scale](figures/fig6.png)", "", *table(["model", *sets], rows)]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from laegd.evaluation.certified import Certified
     from laegd.evaluation.gadsg import GADSG, load
-    from laegd.evaluation.picture import draw_plan
+    from laegd.evaluation.picture import draw_plan, figure_of
     from laegd.problem.instance import Instance, InstanceBatch, Plan, Solver
     from laegd.problem.objective import violations
     from laegd.scenario.generator import Scale, ScenarioConfig, draw
@@ -23,6 +23,7 @@ _HOME = {
     "GADSG": "laegd.evaluation.gadsg",
     "load": "laegd.evaluation.gadsg",
     "draw_plan": "laegd.evaluation.picture",
+    "figure_of": "laegd.evaluation.picture",
     "Instance": "laegd.problem.instance",
     "InstanceBatch": "laegd.problem.instance",
     "Plan": "laegd.problem.instance",
@@ -39,7 +40,7 @@ _HOME = {
 
 __all__ = [  # noqa: RUF022  # in the order of a user's work
     "Scenario", "Scale", "ScenarioConfig", "draw", "Instance", "InstanceBatch", "Plan", "violations",
-    "Solver", "ExactSolver", "lower_bound", "MCMFSolver", "GADSG", "load", "Certified", "draw_plan",
+    "Solver", "ExactSolver", "lower_bound", "MCMFSolver", "GADSG", "load", "Certified", "draw_plan", "figure_of",
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ WIDTH_INCHES = 5.2  # of a chart: on a telephone it then stands at about its own
 PERCENT_FLOOR = 1e-3  # excess costs below this are drawn as if linear, so that an optimum of 0 % has a place
 LONGEST_NAME = 36  # characters
 NEW_LEGEND_ROW = 3  # entries
+NUM_TICKS = 3  # of an axis of times, at least
+AXIS_MARGIN = 1.15  # factor beyond the outer ticks of a logarithmic axis
 
 
 class Look(NamedTuple):
@@ -134,11 +136,30 @@ def seconds_in_words(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def time_axis(axes: "Axes") -> None:
-    """Makes x a logarithmic axis of seconds."""
+def time_ticks(shortest: float, longest: float) -> list[float]:
+    """Returns at least three round times in seconds, from one before the shortest time to one after the longest.
+
+    They are powers of ten, or 1, 2 and 5 times such where these are too few.
+    """
+    first, last = int(np.floor(np.log10(shortest))) - 1, int(np.ceil(np.log10(longest))) + 1
+    for steps in ((1,), (1, 2, 5)):
+        times = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+        low = max(index for index, time in enumerate(times) if time <= shortest * 1.001)
+        high = min(index for index, time in enumerate(times) if time >= longest * 0.999)
+        if high - low >= NUM_TICKS - 1:
+            break
+    low = min(low, high - NUM_TICKS + 1)
+    return times[low : high + 1]
+
+
+def time_axis(axes: "Axes", seconds: Sequence[float]) -> None:
+    """Makes x a logarithmic axis of seconds, wide enough for these times and for three ticks."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
+    ticks = time_ticks(min(seconds), max(seconds))
     axes.set_xscale("log")
+    axes.set_xlim(ticks[0] / AXIS_MARGIN, ticks[-1] * AXIS_MARGIN)
+    axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds_in_words(value)))
     axes.xaxis.set_minor_locator(NullLocator())
 

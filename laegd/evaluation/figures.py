@@ -78,7 +78,7 @@ def quality_against_time(
     figure = new_figure(WIDTH_INCHES, 3.3 + LEGEND_ROW_INCHES * legend_rows(len(curves)))
     axes: Axes = figure.add_subplot()
     axes.set_title(title)
-    handles, drawn = {}, []
+    handles, drawn, times = {}, [], []
     for method, points in curves.items():
         look = look_of(method)
         seconds, excess = [s for s, _ in points], [excess_percent(ratio) for _, ratio in points]
@@ -88,8 +88,8 @@ def quality_against_time(
             looks["linestyle"] = "--"
         (handles[method],) = axes.plot(seconds, excess, **looks)
         drawn.extend(excess)
-    time_axis(axes)
-    axes.margins(x=0.08)
+        times.extend(seconds)
+    time_axis(axes, times)
     percent_axis(axes.yaxis, drawn)
     axes.set_xlabel("time per network (log)")
     axes.set_ylabel(f"mean cost above the {reference}")
@@ -178,6 +178,7 @@ def heat_map(
     *,
     limits: tuple[float, float] | None = None,
     value_name: str = "mean cost ratio",
+    axis_names: tuple[str, str] = ("model", "test set"),
     form: str = ".3f",
 ) -> "Figure":
     """Draws heat maps side by side with one colour scale: what each model gives on each test set.
@@ -187,6 +188,7 @@ def heat_map(
         test_sets: Names of the columns.
         limits: Values at both ends of the scale; those of the panels if None.
         value_name: Of the numbers in the cells. Light is good: a low cost ratio, and a high value of anything else.
+        axis_names: What rows and columns are.
         form: How numbers are written in the cells.
     """
     _require_some("panels", panels)
@@ -200,13 +202,15 @@ def heat_map(
     rows = max(len(panel.models) for panel in panels)
     longest = max(len(name) for panel in panels for name in shortened(panel.models))
     cells = max(CELL_INCHES[0] * len(test_sets), *(0.09 * len(name) for name in shortened(p.title for p in panels)))
-    width = len(panels) * (cells + 0.07 * longest + 0.25) + 1.2
-    height = max(CELL_INCHES[1] * rows, 1.0) + 0.06 * max(map(len, shortened(test_sets))) + 0.8
+    width = len(panels) * (cells + 0.07 * longest + 0.25) + 1.4
+    height = max(CELL_INCHES[1] * rows, 1.0) + 0.06 * max(map(len, shortened(test_sets))) + 1.0
     figure = new_figure(max(width, 3.6), height)
     mesh: Any = None
     columns = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(columns, panels, strict=True):
+        axes.set_xlabel(axis_names[1])
         mesh = _draw_panel(axes, panel, test_sets, (bottom, top), colour_value, form)
+    columns[0].set_ylabel(axis_names[0])
     bar = figure.colorbar(mesh, ax=list(columns), shrink=0.9, aspect=14, pad=0.02)
     bar.outline.set_visible(False)  # pyright: ignore
     bar.set_label(value_name)

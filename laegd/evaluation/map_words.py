@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 LINE_POINTS = (0.7, 6.0)  # width of a line for a share of 0 and of 1
 INK, FAINT, WARNING = "#2b2f36", "#9aa1ab", "#c62828"
-# Ten hues that stay apart on white, also for readers who confuse red and green; then they repeat.
+# Ten colours that stay apart on white, for readers without red or green cones too; then they repeat.
 SERVER_COLOURS = (
     "#2f6fb7",
     "#e07b00",
@@ -20,7 +20,7 @@ SERVER_COLOURS = (
     "#00a3b8",
     "#d1495b",
     "#6a5acd",
-    "#7a9a01",
+    "#5f7d00",
     "#e3a700",
 )
 HAP_COLOUR = "#4b3b8f"
@@ -69,7 +69,7 @@ def draw_legend(figure: "Figure", columns: int) -> None:
     thin, thick = LINE_POINTS
     figure.legend(
         handles=[
-            marker("s", "ground server; ring: its shares"),
+            marker("s", "ground server"),
             marker("*", "high-altitude platform", colour=HAP_COLOUR),
             marker("o", "ground user, offloaded"),
             marker("^", "aerial user, offloaded"),
@@ -78,6 +78,18 @@ def draw_legend(figure: "Figure", columns: int) -> None:
             line(thin + 0.1 * (thick - thin), "10 % of a server"),
             line(thin + 0.5 * (thick - thin), "50 % of a server"),
             line(1.6, "to a platform", HAP_DASHES),
+            marker("s", "ring: shares, a sector a user", filled=False),
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                marker="o",
+                markersize=11,
+                alpha=0.35,
+                markerfacecolor="#dbe5f3",
+                label="coverage of a ground server",
+            ),
+            Line2D([], [], linestyle="", label="cost: weighted sum of s and J"),
         ],
         loc="lower center",
         ncols=columns,

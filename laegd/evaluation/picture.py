@@ -21,6 +21,7 @@ from laegd.evaluation.map_words import (
 )
 from laegd.problem.instance import LOCAL, Instance, Plan
 from laegd.scenario.outputs import write_output
+from laegd.scenario.scenario import require
 from laegd.scenario.units import M_PER_KM
 
 if TYPE_CHECKING:
@@ -29,30 +30,46 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 160
 MAP_INCHES = 7.5  # side of one map
-LEGEND_INCHES = 0.78
+LEGEND_INCHES = 0.95
+FORMATS = (".png", ".svg", ".pdf")
 POINTS_PER_INCH = 72
 HAP_RING = 1.35  # its radius, relative to a ground server's
 MAX_LABELLED_USERS = 60  # of one map; more names than that hide the map
 
 
 def draw_plan(instance: Instance, plan: Plan, path: str | Path) -> None:
-    """Writes a map of one planned network as PNG; see `draw_plans`."""
+    """Writes a map of one planned network; see `draw_plans`."""
     draw_plans(instance, [plan], path)
 
 
 def draw_plans(instance: Instance, plans: Sequence[Plan], path: str | Path) -> None:
-    """Writes maps of several plans of one network side by side, as one PNG that is whole or absent.
+    """Writes maps of several plans of one network side by side, as one file that is whole or absent.
+
+    Args:
+        instance: The network.
+        plans: Its plans.
+        path: File, whose name ends in .png, .svg or .pdf.
 
     Raises:
-        ValueError: There is no plan, matplotlib is missing, or the file cannot be written.
+        ValueError: There is no plan, matplotlib is missing, the name has another ending, or the file cannot be written.
     """
-    require_matplotlib()
+    require_drawable(path := Path(path))
     from matplotlib import rc_context
 
     content = io.BytesIO()
-    with rc_context({"text.parse_math": False}):  # a $ in a name starts no formula
-        figure_of(instance, plans).savefig(content, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-    write_output(Path(path), content.getvalue())
+    # A $ in a name starts no formula. The same plan gives the same bytes: neither dates nor random names in them.
+    with rc_context({"text.parse_math": False, "svg.hashsalt": "laegd"}):
+        kind = path.suffix[1:].lower()
+        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+        figure_of(instance, plans).savefig(content, format=kind, dpi=DOTS_PER_INCH, facecolor="white", metadata=undated)
+    write_output(path, content.getvalue())
+
+
+def require_drawable(path: Path) -> None:
+    """Raises ValueError where matplotlib is missing, or the file's name does not end as that of a picture."""
+    require_matplotlib()
+    expected = f"a picture's name, ending in {', '.join(FORMATS)}"
+    require(path.suffix.lower() in FORMATS, str(path), expected, path.suffix, "Write plan.png.")
 
 
 def require_matplotlib() -> None:
@@ -65,7 +82,7 @@ def require_matplotlib() -> None:
 
 
 def figure_of(instance: Instance, plans: Sequence[Plan], side_inches: float = MAP_INCHES) -> "Figure":
-    """Draws one map a plan, three in a row at most.
+    """Draws one map a plan, three in a row at most, and returns matplotlib's figure.
 
     Every line is a task that is offloaded: in its server's colour, the wider the larger the share, dashed to a HAP. The
     ring around a server shows the same shares, one sector a user. Words have the same size on a map of any side.
@@ -94,7 +111,7 @@ def figure_of(instance: Instance, plans: Sequence[Plan], side_inches: float = MA
     )
     for position, plan in enumerate(plans):
         _draw_map(figure.add_subplot(grid[divmod(position, columns)]), _Frame(instance, side_inches), instance, plan)
-    draw_legend(figure, 3 if columns == 1 else 9)
+    draw_legend(figure, 3 if columns == 1 else 6)
     return figure
 
 

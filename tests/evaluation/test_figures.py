@@ -96,6 +96,34 @@ def test_quality_against_time_draws_every_point():
     assert "0 %" in [tick.get_text() for tick in axes.get_yticklabels()]
 
 
+@pytest.mark.parametrize(
+    ("shortest", "longest", "ticks"),
+    [
+        (0.0021, 0.0029, [0.001, 0.002, 0.005]),
+        (0.002, 0.009, [0.002, 0.005, 0.01]),
+        (0.004, 0.004, [0.002, 0.005, 0.01]),
+        (0.003, 0.03, [0.001, 0.01, 0.1]),
+        (2e-5, 40.0, [1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100]),
+    ],
+)
+def test_an_axis_of_times_has_three_ticks(shortest, longest, ticks):
+    """However close the times are; all of them lie between the outer ticks, but for those at a tick."""
+    figure = quality_against_time({"gadsg": [(shortest, 1.01), (longest, 1.005)]})
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert len(shown) >= 3 and low < shortest <= longest < high
+    if shortest < longest:
+        assert shown == pytest.approx(ticks)
+
+
+def test_the_axes_of_a_heat_map_have_names():
+    """What rows and columns are."""
+    panels = [HeatPanel("gadsg", ["a"], [[1.1]]), HeatPanel("gdsg", ["a"], [[1.2]])]
+    first, second, _ = heat_map(panels, ["b"], axis_names=("trained on", "tested on")).axes
+    assert (first.get_ylabel(), first.get_xlabel(), second.get_xlabel()) == ("trained on", "tested on", "tested on")
+
+
 def test_ratios_below_one_stay_on_the_chart():
     """Against a heuristic reference a method may be better: 2 % below it."""
     axes = quality_against_time({"gadsg": [(0.01, 0.98)], "ao": [(0.01, 1.3)]}, reference="mcmf").axes[0]

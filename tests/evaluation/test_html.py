@@ -4,7 +4,9 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
+import numpy as np
 import pytest
 from result_files import EVIL, MEANS, network, old_results, results, sweep, write
 
@@ -12,7 +14,7 @@ from laegd.cli import main
 from laegd.evaluation.difference_map import differing_users, draw_difference
 from laegd.evaluation.figures import quality_against_time
 from laegd.evaluation.web.files import RESULTS_FORMAT, SWEEP_FORMAT, Paired, read_files
-from laegd.evaluation.web.page import page_of, write_report
+from laegd.evaluation.web.page import _counted, page_of, write_report
 from laegd.evaluation.web.svg import to_svg
 from laegd.evaluation.web.tables import difference, number
 from laegd.problem.instance import LOCAL
@@ -177,6 +179,29 @@ def test_the_map_of_differences_draws_both_ways_of_a_user():
     ways = [line for line in draw_difference(instance, best, other).axes[0].get_lines() if line.get_gid() == "way"]
     assert len(ways) == sum(int(plan.server[u] != LOCAL) for plan in (best, other) for u in users)
     assert differing_users(best, best) == []
+
+
+def test_names_on_the_map_of_differences_do_not_cover_each_other():
+    """Ten users in a row, five metres apart, between two servers of like distance."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    _, instance, best, other = network()
+    nodes = instance.nodes
+    spread = np.column_stack([5.0 * np.arange(instance.num_users), np.zeros((instance.num_users, 2))])
+    crowded = replace(instance, nodes=nodes._replace(user_xyz_m=spread))
+    figure = draw_difference(crowded, best, other)
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_gid() == "name"]
+    assert len(boxes) == instance.num_servers + len(differing_users(best, other))
+    covered = [
+        one for one, another in combinations(boxes, 2) if one.shrunk(0.8, 0.6).overlaps(another.shrunk(0.8, 0.6))
+    ]
+    assert not covered
+
+
+def test_a_single_model_is_called_a_model():
+    """Not 1 models."""
+    assert (_counted(1, "model"), _counted(2, "test set")) == ("1 model", "2 test sets")
 
 
 def test_equal_plans_are_said_to_be_equal(tmp_path):

@@ -54,6 +54,31 @@ def test_the_file_is_a_png_with_colours(small, plan, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["map.png"]
 
 
+@pytest.mark.parametrize(("name", "begins"), [("map.svg", b"<?xml"), ("map.pdf", b"%PDF-"), ("MAP.PNG", b"\x89PNG")])
+def test_the_ending_of_the_name_decides_the_format(small, plan, tmp_path, name, begins):
+    """The same plan gives the same bytes."""
+    written = []
+    for folder in ("one", "two"):
+        draw_plan(small, plan, tmp_path / folder / name)
+        written.append((tmp_path / folder / name).read_bytes())
+    assert written[0].startswith(begins) and written[0] == written[1]
+
+
+@pytest.mark.parametrize("name", ["map.jpg", "map", "map.html"])
+def test_another_ending_is_refused(small, plan, tmp_path, name):
+    """Before anything is drawn."""
+    with pytest.raises(ValueError, match=rf"{name}: Expected a picture's name, ending in \.png, \.svg, \.pdf"):
+        draw_plan(small, plan, tmp_path / name)
+
+
+def test_the_legend_explains_coverage_shares_and_cost(small, plan):
+    """Every sign on the map."""
+    (legend,) = figure_of(small, [plan]).legends
+    entries = " ".join(text.get_text() for text in legend.get_texts())
+    for part in ("coverage of a ground server", "ring: shares", "cost: weighted sum of s and J"):
+        assert part in entries
+
+
 def test_names_are_no_formulas(small, plan, tmp_path):
     """Dollar signs in the names of users and servers are drawn as they are; as formulas these would be errors."""
     users = tuple(f"$\\frac{{{name}$" for name in small.user_ids)

@@ -80,7 +80,13 @@ def page_of(results: Sequence[ResultFile], names: Sequence[str]) -> str:
 
 def _title(file: ResultFile) -> str:
     sets = list(dict.fromkeys(row.test_set for row in file.results))
-    return f"{len(file.models) or 1} models on {len(sets)} test sets" if file.is_sweep else f"Results on {sets[0]}"
+    if not file.is_sweep:
+        return f"Results on {sets[0]}"
+    return f"{_counted(len(file.models) or 1, 'model')} on {_counted(len(sets), 'test set')}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _contents(results: Sequence[ResultFile], names: Sequence[str]) -> str:
