@@ -110,7 +110,7 @@ def tell(message: str) -> None:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Yields report(done, total, note): a bar that vanishes at the end, or now and then a line in a log file."""
-    title = printable(title)
+    title = _printable(title)
     if _rank:
         yield lambda done, total, note: None
         return
