@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from laegd.graphs.shard_file import Sizes, read_about, read_arrays, read_bytes
-from laegd.problem.feasibility import packable
 from laegd.problem.instance import InstanceBatch, Plan
-from laegd.scenario.generator import Scale, ScenarioConfig, draw
-from laegd.scenario.scenario import Nodes, ScenarioBatch, require, require_pairs, settings_to_dict
+from laegd.problem.networks import draw_feasible
+from laegd.scenario.generator import Scale, ScenarioConfig
+from laegd.scenario.scenario import Nodes, require, require_pairs, settings_to_dict
 from laegd.solvers.exact import ExactSolver
 
 DATASET_FORMAT = "laegd-dataset/1"
@@ -25,7 +25,6 @@ BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilo
 MAX_COUNT = 100_000_000  # instances of a data set
 MAX_PAIRS = 20_000  # of a user and a server in one network; a block's arrays over them take 40 MB each
 MAX_SEED = 2**63 - 1
-MAX_REDRAWS = 100  # rounds of redrawing infeasible instances before the settings are called hopeless
 
 LabelMethod = Literal["exact", "mcmf", "none"]
 
@@ -66,28 +65,6 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """Returns what a whole block depends on: everything but the count."""
         return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
-
-
-def draw_feasible(
-    config: ScenarioConfig, scale: Scale, count: int, rng: np.random.Generator
-) -> tuple[ScenarioBatch, int]:
-    """Draws networks that have a feasible plan; returns them and the number of redrawn ones."""
-    batch = draw(config, scale, count, rng)
-    redrawn = 0
-    for _ in range(MAX_REDRAWS):
-        bad = np.flatnonzero(~packable(InstanceBatch.from_scenarios(batch).costs))
-        if len(bad) == 0:
-            return batch, redrawn
-        redrawn += len(bad)
-        fresh = draw(config, scale, len(bad), rng)
-        nodes = Nodes(*(values.copy() for values in batch.nodes))
-        for old, new in zip(nodes, fresh.nodes, strict=True):
-            old[bad] = new
-        batch = ScenarioBatch(batch.channel, batch.chip_energy_factor, nodes)
-    raise ValueError(
-        f"scenario: Expected settings under which networks of {scale} have a plan, got {len(bad)} of {count} "
-        f"without one after {MAX_REDRAWS} redraws. Raise deadline_s or the capacities, or lower the number of users."
-    )
 
 
 def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,7 @@ from laegd.scenario.range import require_computable
 from laegd.scenario.scenario import Channel, Nodes, Scenario, ScenarioBatch, nodes_of
 
 LOCAL = -1  # in Plan.server: the task runs on the user's own device
+_ROWS_SHOWN = 50  # users of a plan in a notebook
 _LEAST_RATE_BPS = 1e-12  # a link that needs 30,000 years for a bit is none; at a rate of 0 its delay would be infinite
 
 
@@ -207,6 +209,8 @@ class Plan:
     """Part of `seconds` that turning samples into plans took; 0 for solvers without samples."""
     certify_seconds: float = 0.0
     """Time to find the lower bound once the plan was made, beside `seconds`; 0 where the solver itself proves it."""
+    violations: tuple[str, ...] = ()
+    """Constraints that the assignment given to `make_plan` breaks, by name; empty for a feasible plan."""
 
     @cached_property
     def gap(self) -> float | None:
@@ -214,6 +218,20 @@ class Plan:
         if self.lower_bound is None or not self.feasible:
             return None
         return max(0.0, (self.cost - self.lower_bound) / self.cost) if self.cost > 0 else 0.0
+
+    def _repr_html_(self) -> str:
+        """Shows the plan in a notebook: a line on the whole, and a table of the users, the first ones of many."""
+        gap = "" if self.gap is None else f", certified gap {100 * self.gap:.2f} %"
+        known = f"cost {self.cost:.6g}{gap}" if self.feasible else "no feasible plan"
+        rows = [
+            f"<tr><td>{u}</td><td>{'own device' if s == LOCAL else s}</td><td>{self.share[u]:.3f}</td></tr>"
+            for u, s in enumerate(self.server[:_ROWS_SHOWN].tolist())
+        ]
+        reasons = [*self.violations, *(f"user {name} cannot be served" for name in self.unserved)][:_ROWS_SHOWN]
+        more = len(self.server) - len(rows)
+        lines = "".join(f"<p>{escape(line)}</p>" for line in [*reasons, *([f"and {more} more users"] if more else [])])
+        head = "<tr><th>user</th><th>server</th><th>share</th></tr>"
+        return f"<p><b>{escape(self.method)}</b>: {known}</p><table>{head}{''.join(rows)}</table>{lines}"
 
 
 @runtime_checkable

@@ -4,11 +4,14 @@ Source: [1] GADSG, Eqs. 22-25; equation numbers refer to [1]. Unlike [1], local 
 deadline floor on shares holds only on the edges that are used; see `laegd.problem.instance`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from laegd.problem.allocation import chosen, load, optimal_shares
 from laegd.problem.instance import LOCAL, Costs, Instance, Plan
+from laegd.scenario.columns import ArrayLike
 from laegd.scenario.scenario import require
 
 SHARE_TOLERANCE = 1e-9
@@ -78,29 +81,50 @@ def infeasible_plan(instance: Instance, method: str, unserved: tuple[str, ...] =
 
 def make_plan(
     instance: Instance,
-    server: Int[np.ndarray, "user"],
-    method: str,
+    server: ArrayLike,
+    method: str = "own",
     seconds: float = 0.0,
     lower_bound: float | None = None,
-    share: Float[np.ndarray, "user"] | None = None,
+    share: ArrayLike | None = None,
 ) -> Plan:
-    """Returns the plan of an assignment, with its cost; the infeasible answer if it breaks a constraint.
+    """Returns the plan of an assignment, checked and with its cost.
 
     Args:
         instance: to which the plan belongs.
-        server: index of each user's server, or LOCAL.
+        server: index of each user's server, or LOCAL, -1, for its own device; of shape [user].
         method: name of the solver.
         seconds: that the solver took.
         lower_bound: on the cost of any plan, if known.
-        share: of each user; None: the optimal shares of this assignment.
+        share: of the server's computing power, of shape [user], 0 to 1; None: the optimal shares of this assignment.
+
+    Returns:
+        The plan; where a constraint is broken, the infeasible answer, whose `violations` name each.
 
     Raises:
-        ValueError: A server does not exist.
+        ValueError: There is not one server, or one share, for each user, or a server does not exist.
+
+    Example:
+        >>> plan = laegd.make_plan(instance, [-1, 0, 0])  # user 0 on its own device, users 1 and 2 at server 0
+        >>> plan.cost if plan.feasible else plan.violations
     """
-    exist = ((server >= LOCAL) & (server < instance.num_servers)).all()
+    index = _per_user(instance, "server", server, "iu", "whole numbers").astype(np.int64)
+    exist = ((index >= LOCAL) & (index < instance.num_servers)).all()
     require(bool(exist), "server", f"{LOCAL} or 0 to {instance.num_servers - 1}", server, "Use LOCAL to stay.")
-    shares = optimal_shares(instance.costs, server) if share is None else np.where(server == LOCAL, 0.0, share)
-    if not is_feasible(instance.costs, server, shares):
-        return infeasible_plan(instance, method, seconds=seconds)
-    cost = float(plan_cost(instance.costs, server, shares))
-    return Plan(method, server.astype(np.int64), shares, cost, True, seconds, lower_bound)
+    if share is None:
+        shares = optimal_shares(instance.costs, index)
+    else:
+        shares = np.where(index == LOCAL, 0.0, _per_user(instance, "share", share, "iuf", "numbers"))
+    if not is_feasible(instance.costs, index, shares):
+        broken = tuple(violations(instance, Plan(method, index, shares, np.inf, False)))
+        return replace(infeasible_plan(instance, method, seconds=seconds), violations=broken)
+    return Plan(method, index, shares, float(plan_cost(instance.costs, index, shares)), True, seconds, lower_bound)
+
+
+def _per_user(instance: Instance, field: str, values: ArrayLike, kinds: str, expected: str) -> np.ndarray:
+    """Returns an array of shape [user]; raises ValueError unless its type is of these kinds."""
+    array = np.asarray(values)
+    whole = array.shape == (instance.num_users,)
+    found = f"shape {array.shape}"
+    require(whole, field, f"{instance.num_users} numbers, one for each user", found, "Correct its length.")
+    require(array.dtype.kind in kinds or array.size == 0, field, expected, array.dtype, "Correct its values.")
+    return array

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from laegd.problem.allocation import chosen
 from laegd.problem.instance import LOCAL, Instance, Plan
-from laegd.problem.objective import user_costs
+from laegd.problem.plan_frame import user_columns
 from laegd.scenario.scenario import decode_json, require
 
 PLAN_FORMAT = "laegd-plan/1"
@@ -43,22 +42,21 @@ class PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def plan_to_json(instance: Instance, plan: Plan) -> bytes:
-    """Writes `laegd-plan/1`."""
-    costs, local = instance.costs, plan.server == LOCAL
-    share = np.where(local | (plan.share <= 0), 1.0, plan.share)
-    remote_delay_s = chosen(costs.transmit_delay_s, plan.server) + chosen(costs.execute_delay_s, plan.server) / share
-    remote_energy_j = chosen(costs.transmit_energy_j, plan.server) + chosen(costs.execute_energy_j, plan.server) / share
-    delay_s = np.where(local, costs.local_delay_s, remote_delay_s)
-    energy_j = np.where(local, costs.local_energy_j, remote_energy_j)
-    cost = user_costs(costs, plan.server, plan.share)
+    """Writes `laegd-plan/1`: method, cost, bound and gap, and each user's server, share, delay, energy and cost.
+
+    Example:
+        >>> Path("plan.json").write_bytes(laegd.plan_to_json(instance, plan))
+        >>> plan = laegd.plan_from_json(instance, Path("plan.json").read_bytes())
+    """
+    columns = user_columns(instance, plan)
     users = tuple(
         UserRow(
             name,
-            None if local[u] else instance.server_ids[plan.server[u]],
+            None if plan.server[u] == LOCAL else instance.server_ids[plan.server[u]],
             float(plan.share[u]),
-            float(delay_s[u]),
-            float(energy_j[u]),
-            float(cost[u]),
+            float(columns.delay_s[u]),
+            float(columns.energy_j[u]),
+            float(columns.cost[u]),
         )
         for u, name in enumerate(instance.user_ids)
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from laegd.scenario.range import require_computable_channel, require_in_range
-from laegd.scenario.scenario import Channel, Nodes, ScenarioBatch, require, require_pairs
+from laegd.scenario.scenario import CHIP_ENERGY_FACTOR, Channel, Nodes, ScenarioBatch, require, require_pairs
 
 _SCALE = re.compile(r"gs([0-9]{1,9})_gu([0-9]{1,9})_au([0-9]{1,9})")
 MAX_HAPS = 1000
@@ -110,7 +110,7 @@ class ScenarioConfig:
     """Area of the square, per ground server; ours, the paper prints none."""
     gs_coverage_radius_m: float = 900.0
     """Horizontal reach of a ground server; ours, the paper prints none."""
-    chip_energy_factor: float = 1e-26
+    chip_energy_factor: float = CHIP_ENERGY_FACTOR
     """kappa of Eq. 14, J s^2 / cycle^3; ours, calibrated on Table IV (as printed, 1.2e10, no unit fits)."""
     channel: Channel = field(default_factory=Channel)
     """Radio parameters of all links."""

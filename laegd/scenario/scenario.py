@@ -6,75 +6,47 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from jaxtyping import Bool, Float
 
+from laegd.scenario.checks import (
+    MAX_PAIRS,
+    MAX_SHOWN,
+    decode_json,
+    in_short,
+    is_finite,
+    printable,
+    require,
+    require_finite,
+    require_pairs,
+    require_positive,
+    settings_to_dict,
+)
+from laegd.scenario.columns import ArrayLike, columns_of, items_of, server_names
+
+__all__ = [  # noqa: RUF022  # checks too: most modules import them from here
+    "MAX_PAIRS", "MAX_SHOWN", "decode_json", "in_short", "printable", "require", "require_finite",
+    "require_pairs", "require_positive", "settings_to_dict",
+    "CHIP_ENERGY_FACTOR", "SCENARIO_FORMAT", "Channel", "Nodes", "Scenario", "ScenarioBatch", "Server", "User",
+    "nodes_of",
+]  # fmt: skip
+
 SCENARIO_FORMAT = "laegd-scenario/1"
+CHIP_ENERGY_FACTOR = 1e-26  # kappa of Eq. 14, J s^2 / cycle^3; ours, calibrated on Table IV
 
-Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Decoded = TypeVar("Decoded")
-
-MAX_PAIRS = 1_000_000  # of a user and a server in one network: every array over them takes 8 MB
-MAX_SHOWN = 300  # characters of a value in an error
+MAX_NAME = 200  # characters
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 
 
-def require(rule: bool, field: str, expected: str, value: object, remedy: str) -> None:
-    """Raises a ValueError that names field, rule, value and remedy unless the rule holds."""
-    if not rule:
-        raise ValueError(f"{in_short(field)}: Expected {expected}, got {in_short(repr(value))}. {remedy}")
-
-
-def require_positive(field: str, value: float) -> None:
-    """Raises unless the value is finite and above zero."""
-    require(math.isfinite(value) and value > 0, field, "a finite number above 0", value, "Give it in SI units.")
-
-
-def require_finite(field: str, value: float) -> None:
-    """Raises unless the value is finite."""
-    require(math.isfinite(value), field, "a finite number", value, "Give it in SI units.")
-
-
-def require_pairs(field: str, num_users: int, num_servers: int, most: int = MAX_PAIRS) -> None:
-    """Raises where the arrays over users and servers of one network would not fit into memory."""
-    pairs = max(num_users, 1) * max(num_servers, 1)
-    expected = f"at most {most:,} pairs of a user and a server"
-    require(pairs <= most, field, expected, pairs, "Take fewer users or servers.")
-
-
-def in_short(text: str) -> str:
-    """Returns a text from a file as one line of an error shows it: long ones cut, control characters as escapes."""
-    if len(text) > MAX_SHOWN:
-        text = f"{text[: MAX_SHOWN // 2]} ... {text[-MAX_SHOWN // 2 :]}"
-    return printable(text)
-
-
-def printable(text: str) -> str:
-    """Returns a text with what would move a terminal's cursor as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def decode_json(text: bytes | str, kind: type[Decoded], expected: str, remedy: str) -> Decoded:
-    """Reads JSON of a kind; raises ValueError with the path of the first bad field."""
-    mark = "\ufeff" if isinstance(text, str) else b"\xef\xbb\xbf"  # byte-order mark, as Windows' editors write it
-    try:
-        return msgspec.json.decode(text.removeprefix(mark), type=kind)  # pyright: ignore[reportArgumentType]
-    except (msgspec.DecodeError, UnicodeError) as error:  # covers ValidationError: wrong type, unknown key, bad value
-        reason = in_short(str(error))
-    except RecursionError:
-        reason = "lists or tables in one another, hundreds deep"
-    raise ValueError(f"Expected {expected}, got: {reason.removesuffix('.')}. {remedy}")
-
-
-def settings_to_dict(settings: Any) -> dict[str, Any]:
-    """Returns a settings dataclass as JSON values, nested ones included."""
-    # Not msgspec alone: it leaves out fields at their default on dataclasses that it built itself.
-    return msgspec.to_builtins(asdict(settings))
+def _require_kind(item: "Server | User", kinds: tuple[str, str]) -> None:
+    """Raises unless id and type of an item that Python code has built are such as JSON may hold."""
+    named = isinstance(item.id, str) and 1 <= len(item.id) <= MAX_NAME
+    require(named, "id", f"a name of 1 to {MAX_NAME} characters", item.id, "Name it.")
+    require(item.type in kinds, "type", " or ".join(map(repr, kinds)), item.type, "Use one of them.")
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,7 +74,8 @@ class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             require_positive(field, getattr(self, field))
         for field in ("excess_loss_los_db", "excess_loss_nlos_db", "los_factor_1", "los_factor_2"):
             value = getattr(self, field)
-            require(math.isfinite(value) and value >= 0, field, "a finite number of at least 0", value, "Correct it.")
+            known = is_finite(value) and bool(value >= 0)
+            require(known, field, "a finite number of at least 0", value, "Correct it.")
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +94,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Horizontal reach; None covers everyone."""
 
     def __post_init__(self) -> None:
+        _require_kind(self, ("HAP", "GS"))
         for field in ("x_m", "y_m", "z_m"):
             require_finite(field, getattr(self, field))
         for field in ("capacity_flops", "active_power_w"):
@@ -150,11 +124,13 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest tolerable delay tau."""
 
     def __post_init__(self) -> None:
+        _require_kind(self, ("AU", "GU"))
         for field in ("x_m", "y_m", "z_m"):
             require_finite(field, getattr(self, field))
         for field in ("capacity_flops", "transmit_power_w", "workload_flop", "task_bits", "deadline_s"):
             require_positive(field, getattr(self, field))
-        require(0 <= self.delay_weight <= 1, "delay_weight", "a number from 0 to 1", self.delay_weight, "Correct it.")
+        weighs = is_finite(self.delay_weight) and bool(0 <= self.delay_weight <= 1)
+        require(weighs, "delay_weight", "a number from 0 to 1", self.delay_weight, "Correct it.")
 
 
 def _require_unique(field: str, items: Sequence[Server] | Sequence[User]) -> None:
@@ -189,7 +165,89 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def to_json(self) -> bytes:
         """Writes `laegd-scenario/1`; numbers read back to the same float64."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        text = msgspec.json.encode(self, enc_hook=lambda number: number.item())  # NumPy's numbers
+        return msgspec.json.format(text, indent=1) + b"\n"
+
+    @staticmethod
+    def from_arrays(
+        *,
+        server_xyz_m: ArrayLike,
+        server_capacity_flops: ArrayLike,
+        server_active_power_w: ArrayLike,
+        server_radius_m: ArrayLike = np.inf,
+        server_is_hap: ArrayLike = False,
+        server_ids: Sequence[str] | None = None,
+        user_xyz_m: ArrayLike,
+        user_capacity_flops: ArrayLike,
+        user_transmit_power_w: ArrayLike,
+        user_workload_flop: ArrayLike,
+        user_task_bits: ArrayLike,
+        user_deadline_s: ArrayLike,
+        user_delay_weight: ArrayLike = 0.5,
+        user_is_aerial: ArrayLike = False,
+        user_ids: Sequence[str] | None = None,
+        channel: Channel | None = None,
+        chip_energy_factor: float = CHIP_ENERGY_FACTOR,
+    ) -> "Scenario":
+        """Builds a scenario from columns: a value for each server or user, or one value for all of them.
+
+        Units and ranges are those of `Server` and `User`.
+
+        Args:
+            server_xyz_m: Positions, of shape [server, 3].
+            server_capacity_flops: Computing power, FLOP/s.
+            server_active_power_w: Power drawn while computing.
+            server_radius_m: Horizontal reach; inf covers everyone.
+            server_is_hap: Whether it is on a high-altitude platform.
+            server_ids: Unique names; None: hap, gs1, gs2, ... (hap0, hap1, ... where there are several platforms).
+            user_xyz_m: Positions, of shape [user, 3].
+            user_capacity_flops: Computing power of the device, FLOP/s.
+            user_transmit_power_w: Power of the device's radio.
+            user_workload_flop: Workload of the task.
+            user_task_bits: Input of the task.
+            user_deadline_s: Largest tolerable delay.
+            user_delay_weight: Weight of delay against energy, 0 to 1.
+            user_is_aerial: Whether it flies.
+            user_ids: Unique names; None: u0, u1, ...
+            channel: Radio parameters; None: the paper's.
+            chip_energy_factor: kappa of the users' chips, J s^2 / cycle^3.
+
+        Raises:
+            ValueError: A column has the wrong length, or a value breaks a rule; the message names `users[3].task_bits`.
+
+        Example:
+            >>> sites = {"server_xyz_m": [[0, 0, 20]], "server_capacity_flops": 1e10, "server_active_power_w": 120}
+            >>> users = {"user_xyz_m": [[9, 0, 2], [0, 7, 2]], "user_capacity_flops": 3e9, "user_transmit_power_w": 0.2}
+            >>> tasks = {"user_workload_flop": [4e9, 2e9], "user_task_bits": 4e6, "user_deadline_s": 2}
+            >>> scenario = Scenario.from_arrays(**sites, **users, **tasks)
+        """
+        server = {
+            "is_hap": server_is_hap,
+            "capacity_flops": server_capacity_flops,
+            "active_power_w": server_active_power_w,
+            "radius_m": server_radius_m,
+        }
+        user = {
+            "is_aerial": user_is_aerial,
+            "capacity_flops": user_capacity_flops,
+            "transmit_power_w": user_transmit_power_w,
+            "workload_flop": user_workload_flop,
+            "task_bits": user_task_bits,
+            "delay_weight": user_delay_weight,
+            "deadline_s": user_deadline_s,
+        }
+        servers, users = columns_of("server", server_xyz_m, server), columns_of("user", user_xyz_m, user)
+        servers["type"] = ["HAP" if is_hap else "GS" for is_hap in servers.pop("is_hap")]
+        servers["coverage_radius_m"] = [None if radius == math.inf else radius for radius in servers.pop("radius_m")]
+        users["type"] = ["AU" if is_aerial else "GU" for is_aerial in users.pop("is_aerial")]
+        servers["id"] = server_names(servers["type"]) if server_ids is None else list(server_ids)
+        users["id"] = [f"u{u}" for u in range(len(users["type"]))] if user_ids is None else list(user_ids)
+        return Scenario(
+            channel=channel or Channel(),
+            chip_energy_factor=chip_energy_factor,
+            servers=items_of("server", Server, servers),
+            users=items_of("user", User, users),
+        )
 
 
 class Nodes(NamedTuple):
@@ -226,40 +284,8 @@ class ScenarioBatch:
 
     def scenario(self, index: int) -> Scenario:
         """Returns one network with ids hap, gs1, ... (hap0, hap1, ... where there are several) and u0, u1, ..."""
-        one = Nodes(*(values[index] for values in self.nodes))
-        num_haps, num_ground = int(one.server_is_hap.sum()), 0
-        servers = []
-        for s, is_hap in enumerate(one.server_is_hap):
-            num_ground += not is_hap
-            name = f"gs{num_ground}" if not is_hap else "hap" if num_haps == 1 else f"hap{s - num_ground}"
-            radius = float(one.server_radius_m[s])
-            servers.append(
-                Server(
-                    name,
-                    "HAP" if is_hap else "GS",
-                    *map(float, one.server_xyz_m[s]),
-                    capacity_flops=float(one.server_capacity_flops[s]),
-                    active_power_w=float(one.server_active_power_w[s]),
-                    coverage_radius_m=None if math.isinf(radius) else radius,
-                )
-            )
-        users = tuple(
-            User(
-                f"u{u}",
-                "AU" if one.user_is_aerial[u] else "GU",
-                *map(float, one.user_xyz_m[u]),
-                capacity_flops=float(one.user_capacity_flops[u]),
-                transmit_power_w=float(one.user_transmit_power_w[u]),
-                workload_flop=float(one.user_workload_flop[u]),
-                task_bits=float(one.user_task_bits[u]),
-                delay_weight=float(one.user_delay_weight[u]),
-                deadline_s=float(one.user_deadline_s[u]),
-            )
-            for u in range(len(one.user_is_aerial))
-        )
-        return Scenario(
-            channel=self.channel, chip_energy_factor=self.chip_energy_factor, servers=tuple(servers), users=users
-        )
+        columns = {name: values[index] for name, values in self.nodes._asdict().items()}
+        return Scenario.from_arrays(**columns, channel=self.channel, chip_energy_factor=self.chip_energy_factor)
 
 
 def nodes_of(scenario: Scenario) -> Nodes:

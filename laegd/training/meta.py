@@ -45,8 +45,12 @@ class Loaded(NamedTuple):
 def source_commit() -> str | None:
     """Returns the last commit that changed laegd's source, with a `+` where it was changed since.
 
+    A wheel or a source archive carries the commit that it was built from, in a file that `hatch_build.py` puts there.
     None where git does not track that source, as in a package that was installed into somebody else's repository.
     """
+    built_from = Path(__file__).parents[1] / "commit.txt"
+    if built_from.is_file():
+        return built_from.read_text().strip()
     package = str(Path(__file__).parents[1])
 
     def git(*arguments: str) -> str:

@@ -65,6 +65,36 @@ def test_make_plan_uses_the_optimal_shares():
     assert violations(small_instance(FLOORS), plan) == []
 
 
+def test_make_plan_takes_lists_and_says_what_is_broken():
+    """The answer to a broken assignment is local and infinite, and names what `violations` names."""
+    instance = small_instance(FLOORS)
+    assert make_plan(instance, [0, 0, -1], share=[0.5, 0.5, 0]).cost == pytest.approx(1 + 8 + 1 + 8 + 30)
+    plan = make_plan(instance, [0, 0, 1], share=[0.7, 0.4, 1])
+    assert not plan.feasible and plan.cost == np.inf and (plan.server == LOCAL).all()
+    assert plan.violations == (
+        "user u2: out of coverage of server gs1",
+        "server hap: its shares sum to 1.1, above 1",
+    )
+    assert make_plan(instance, [0, 0, -1]).violations == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "share", "message"),
+    [
+        ([0, 0], None, r"server: Expected 3 numbers, one for each user, got 'shape \(2,\)'"),
+        ([[0, 0, 0]], None, r"server: Expected 3 numbers, .* got 'shape \(1, 3\)'"),
+        ([0.0, 1.0, 0.5], None, r"server: Expected whole numbers, got dtype\('float64'\)"),
+        (["hap", "hap", "hap"], None, r"server: Expected whole numbers"),
+        ([0, 0, -1], [0.5, 0.5], r"share: Expected 3 numbers, .* got 'shape \(2,\)'"),
+        ([0, 0, -1], ["a", "b", "c"], r"share: Expected numbers, got dtype"),
+    ],
+)
+def test_make_plan_refuses_what_is_no_assignment(server, share, message):
+    """An index and a share for each user."""
+    with pytest.raises(ValueError, match=message):
+        make_plan(small_instance(FLOORS), server, share=share)
+
+
 @pytest.mark.parametrize("missing", [2, -2])
 def test_make_plan_refuses_a_server_that_does_not_exist(missing):
     """There are two, 0 and 1."""
