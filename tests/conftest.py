@@ -28,6 +28,8 @@ from jaxtyping import install_import_hook
 
 install_import_hook("laegd", "beartype.beartype")
 
+pytest_plugins = ["soak"]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def no_lines_of_progress():
@@ -43,6 +45,22 @@ def no_programs_beyond_need():
     from laegd.training.parallel import forget_programs_near_limit
 
     forget_programs_near_limit()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time limits count CPU seconds, of which a busy machine takes none; `clock.sleep` moves the clock on by more."""
+    import time
+
+    ahead = 0.0
+
+    def sleep(seconds):
+        nonlocal ahead
+        ahead += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: time.process_time() + ahead)
+    monkeypatch.setattr(time, "sleep", sleep)
+    return time
 
 
 @pytest.fixture(scope="session")

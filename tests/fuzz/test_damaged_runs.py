@@ -34,7 +34,7 @@ def outcome(folder, whole):
     return None if same else "other parameters"
 
 
-def feed_damaged_runs(run, whole, folder, count, sealed=True):
+def feed_damaged_runs(run, whole, folder, numbers, sealed=True):
     """Damages one file of a copy after another; fails with the numbers of all copies that were taken for whole."""
     shutil.copytree(run / "checkpoints", folder / "checkpoints")
     if not sealed:
@@ -43,7 +43,7 @@ def feed_damaged_runs(run, whole, folder, count, sealed=True):
     files = sorted(path.relative_to(folder) for path in (folder / "checkpoints").rglob("*") if path.is_file())
     contents = {path: (folder / path).read_bytes() for path in files}
     found = {}
-    for number in range(count):
+    for number in numbers:
         rng = random.Random(f"run-{number}")
         path = rng.choice(files)
         (folder / path).write_bytes(mutate(contents[path], list(contents.values()), rng))
@@ -59,15 +59,17 @@ def feed_damaged_runs(run, whole, folder, count, sealed=True):
 
 def test_a_damaged_run_loads_as_it_was_or_is_refused(run, whole, tmp_path):
     """Flipped bits, cuts, insertions in any file of the checkpoints."""
-    feed_damaged_runs(run, whole, tmp_path, 20)
+    feed_damaged_runs(run, whole, tmp_path, range(20))
 
 
-@pytest.mark.slow
-def test_many_damaged_runs_load_as_they_were_or_are_refused(run, whole, tmp_path):
-    feed_damaged_runs(run, whole, tmp_path, 300)
+@pytest.mark.soak
+@pytest.mark.parametrize("tenth", range(10))
+def test_many_damaged_runs_load_as_they_were_or_are_refused(run, whole, tmp_path, tenth):
+    feed_damaged_runs(run, whole, tmp_path, range(tenth, 300, 10))
 
 
-@pytest.mark.slow
-def test_many_damaged_runs_without_digests_load_as_they_were_or_are_refused(run, whole, tmp_path):
+@pytest.mark.soak
+@pytest.mark.parametrize("tenth", range(10))
+def test_many_damaged_runs_without_digests_load_as_they_were_or_are_refused(run, whole, tmp_path, tenth):
     """As a crash, or an older version, leaves them."""
-    feed_damaged_runs(run, whole, tmp_path, 300, sealed=False)
+    feed_damaged_runs(run, whole, tmp_path, range(tenth, 300, 10), sealed=False)

@@ -53,11 +53,11 @@ COMMANDS = {
 }
 
 
-def feed(place, capsys, name, count):
-    """Runs the command on `count` damaged files."""
+def feed(place, capsys, name, numbers):
+    """Runs the command on damaged files; each is made from its number."""
     file, words = COMMANDS[name]
     whole, source = (place / "in" / file).read_bytes(), place / "in"
-    for number in range(count):
+    for number in numbers:
         content = mutate(whole, [whole], random.Random(f"{name}-{number}"))
         (source / file).write_bytes(content)
         before = {path: path.stat().st_mtime_ns for path in source.iterdir()}
@@ -86,13 +86,14 @@ def run(words, place, capsys, where):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_answer_damaged_files_in_a_line(place, capsys, name):
-    feed(place, capsys, name, 3 if name == "report" else 15)
+    feed(place, capsys, name, range(3 if name == "report" else 15))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.parametrize("tenth", range(10))
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_answer_many_damaged_files_in_a_line(place, capsys, name):
-    feed(place, capsys, name, 20 if name == "report" else 150)
+def test_commands_answer_many_damaged_files_in_a_line(place, capsys, name, tenth):
+    feed(place, capsys, name, range(tenth, 20 if name == "report" else 150, 10))
 
 
 @pytest.fixture
@@ -109,10 +110,10 @@ def journal(place, capsys, monkeypatch):
     return (place / "out/r.partial.jsonl").read_bytes()
 
 
-def feed_journals(place, journal, capsys, count):
-    """Goes on from `count` damaged journals; fails with all that were not dealt with."""
+def feed_journals(place, journal, capsys, numbers):
+    """Goes on from damaged journals, each made from its number; fails with all that were not dealt with."""
     found = []
-    for number in range(count):
+    for number in numbers:
         shutil.rmtree(place / "out")
         (place / "out").mkdir()
         content = mutate(journal, [journal], random.Random(f"journal-{number}"))
@@ -127,9 +128,10 @@ def feed_journals(place, journal, capsys, count):
 
 
 def test_a_damaged_journal_is_gone_on_from_or_refused(place, journal, capsys):
-    feed_journals(place, journal, capsys, 15)
+    feed_journals(place, journal, capsys, range(15))
 
 
-@pytest.mark.slow
-def test_many_damaged_journals_are_gone_on_from_or_refused(place, journal, capsys):
-    feed_journals(place, journal, capsys, 150)
+@pytest.mark.soak
+@pytest.mark.parametrize("tenth", range(10))
+def test_many_damaged_journals_are_gone_on_from_or_refused(place, journal, capsys, tenth):
+    feed_journals(place, journal, capsys, range(tenth, 150, 10))

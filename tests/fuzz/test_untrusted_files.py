@@ -5,14 +5,14 @@ import resource
 
 import pytest
 from guard import MEMORY, Outcomes, memory_limit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from mutations import WILD, edited, mutate, paths
 from readers import KINDS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-# Files per kind: (default run, slow run); of cheap ones more.
+# Files per kind: (default run, soak run); of cheap ones more.
 BYTES = {
     "scenario": (150, 20_000),
     "plan": (300, 40_000),
@@ -25,7 +25,7 @@ BYTES = {
     "results": (150, 8_000),
     "page": (8, 200),
 }
-DOCUMENTS = {name: (max(count // 2, 8), slow // 10) for name, (count, slow) in BYTES.items()}
+DOCUMENTS = {name: (max(count // 2, 8), max(soak // 10, 80)) for name, (count, soak) in BYTES.items()}
 VALUES = st.one_of(
     st.sampled_from(WILD),
     st.floats(),
@@ -57,21 +57,22 @@ def test_whole_files_are_accepted(kind, folder):
     assert outcomes.counts["accepted"] == len(whole)
 
 
-def feed_damaged_bytes(kind, folder, count):
-    """Feeds `count` files with damaged bytes; each is made from its number."""
+def feed_damaged_bytes(kind, folder, numbers):
+    """Feeds files with damaged bytes; each is made from its number."""
     outcomes, whole = Outcomes(), kind.valid(folder)
-    for number in range(count):
+    for number in numbers:
         rng = random.Random(f"{kind.name}-{number}")
         outcomes.feed(kind, mutate(rng.choice(whole), whole, rng), folder, f"number {number}")
     return outcomes.counts
 
 
-def feed_wild_documents(kind, folder, count):
-    """Feeds `count` files with wild values in wild places."""
+def feed_wild_documents(kind, folder, numbers):
+    """Feeds as many files with wild values in wild places; those of another first number are others."""
     outcomes, whole = Outcomes(), kind.documents(folder)
     places = [list(paths(document)) for document in whole]
 
-    @settings(SEEDED, max_examples=count)
+    @seed(numbers.start)
+    @settings(SEEDED, max_examples=len(numbers))
     @given(st.data())
     def feed(data):
         which = data.draw(st.integers(0, len(whole) - 1))
@@ -83,11 +84,11 @@ def feed_wild_documents(kind, folder, count):
     return outcomes.counts
 
 
-def fed(feed, kind, folder, count):
+def fed(feed, kind, folder, numbers):
     """Feeds under limits; some files are refused, and memory stays bounded."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with memory_limit():
-        counts = feed(kind, folder, count)
+        counts = feed(kind, folder, numbers)
     assert counts["refused"] > 0
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
     return counts
@@ -95,20 +96,22 @@ def fed(feed, kind, folder, count):
 
 def test_damaged_bytes_are_used_or_refused(kind, folder):
     """Flipped bits, cuts, insertions, repeats, splices, other numbers."""
-    fed(feed_damaged_bytes, kind, folder, BYTES[kind.name][0])
+    fed(feed_damaged_bytes, kind, folder, range(BYTES[kind.name][0]))
 
 
 def test_wild_documents_are_used_or_refused(kind, folder):
     """Values of any type and size, fields that are gone, twice there or named otherwise."""
-    fed(feed_wild_documents, kind, folder, DOCUMENTS[kind.name][0])
+    fed(feed_wild_documents, kind, folder, range(DOCUMENTS[kind.name][0]))
 
 
-@pytest.mark.slow
-def test_many_damaged_bytes_are_used_or_refused(kind, folder):
-    """All kinds together a hundred thousand files and more."""
-    fed(feed_damaged_bytes, kind, folder, BYTES[kind.name][1])
+@pytest.mark.soak
+@pytest.mark.parametrize("tenth", range(10))
+def test_many_damaged_bytes_are_used_or_refused(kind, folder, tenth):
+    """All kinds and tenths together a hundred thousand files and more."""
+    fed(feed_damaged_bytes, kind, folder, range(tenth, BYTES[kind.name][1], 10))
 
 
-@pytest.mark.slow
-def test_many_wild_documents_are_used_or_refused(kind, folder):
-    fed(feed_wild_documents, kind, folder, DOCUMENTS[kind.name][1])
+@pytest.mark.soak
+@pytest.mark.parametrize("tenth", range(10))
+def test_many_wild_documents_are_used_or_refused(kind, folder, tenth):
+    fed(feed_wild_documents, kind, folder, range(tenth, DOCUMENTS[kind.name][1], 10))

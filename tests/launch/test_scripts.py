@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted([*ROOT.glob("launch/**/*.sh"), ROOT / ".ci/run", ROOT / ".ci/slurm"])
+SCRIPTS = sorted([*ROOT.glob("launch/**/*.sh"), *ROOT.glob(".ci/*")])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,7 +2,6 @@
 
 import builtins
 import itertools
-import time
 
 import hypothesis.strategies as st
 import numpy as np
@@ -134,13 +133,13 @@ def test_the_integer_program_does_not_overfill_within_its_own_tolerance(monkeypa
     assert pack(costs_of_floors([[0.5], [0.5]])) is not None
 
 
-def test_loading_the_integer_program_does_not_count_as_searching(monkeypatch):
+def test_loading_the_integer_program_does_not_count_as_searching(monkeypatch, clock):
     """Two users of a half fit on a server, though the solver takes longer to load than a search may last."""
     load = builtins.__import__
 
     def slowly(name, *arguments, **keywords):
         if name == "scipy.optimize":
-            time.sleep(1.5)
+            clock.sleep(1.5)
         return load(name, *arguments, **keywords)
 
     monkeypatch.setattr(feasibility, "_NODE_LIMIT", 0)

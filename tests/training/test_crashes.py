@@ -67,7 +67,7 @@ def trained(training, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(14))
 def test_killed_training_ends_like_an_undisturbed_one(training, trained, tmp_path, seed):
     """The same parameters bit for bit and the same metrics; no step was damaged, nothing temporary is left."""
@@ -80,7 +80,7 @@ def test_killed_training_ends_like_an_undisturbed_one(training, trained, tmp_pat
     assert not {name for name in left if "tmp" in name} and not left & {"damaged", "lock"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(8))
 def test_killed_generation_ends_with_the_same_bytes(tmp_path_factory, tmp_path, seed):
     """Of eight shards; every finished one is kept."""
@@ -105,7 +105,7 @@ def test_killed_generation_ends_with_the_same_bytes(tmp_path_factory, tmp_path, 
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(8))
 def test_killed_evaluation_ends_with_the_same_rows(run, tmp_path_factory, tmp_path, seed):
     """Of three methods on eight shards; equal in all but times."""
