@@ -135,7 +135,8 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=Console(file=_unfailing_stderr()), transient=True) as progress:
+    console, proxied = Console(file=_unfailing_stderr()), sys.stdout.isatty()  # plans in a pipe stay there
+    with Progress(*columns, console=console, transient=True, redirect_stdout=proxied) as progress:
         task = progress.add_task(title, total=None, note="")
         yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
 

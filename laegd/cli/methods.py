@@ -56,7 +56,7 @@ class Sampling:
                 raise ValueError("--polish-top: Expected it with local search, got none. Give --polish too.")
             decode = replace(decode, polish_top=self.polish_top)
         num_samples = base.num_samples if self.samples is None else self.samples
-        return replace(base, num_samples=num_samples, sampler=sampler, decode=decode, seed=self.seed, certify=False)
+        return replace(base, num_samples=num_samples, sampler=sampler, decode=decode, seed=self.seed, certify="none")
 
 
 AS_TRAINED = Sampling()

@@ -38,10 +38,12 @@ class PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     feasible: bool
     seconds: Annotated[float, msgspec.Meta(ge=0)]
     unserved: tuple[str, ...] = ()
+    made_from: str = ""
+    """Digest of scenario, method and settings, by which `laegd solve` recognises what it has planned before."""
     users: tuple[UserRow, ...]
 
 
-def plan_to_json(instance: Instance, plan: Plan) -> bytes:
+def plan_to_json(instance: Instance, plan: Plan, made_from: str = "") -> bytes:
     """Writes `laegd-plan/1`: method, cost, bound and gap, and each user's server, share, delay, energy and cost.
 
     Example:
@@ -69,6 +71,7 @@ def plan_to_json(instance: Instance, plan: Plan) -> bytes:
         feasible=plan.feasible,
         seconds=plan.seconds,
         unserved=plan.unserved,
+        made_from=made_from,
         users=users,
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
