@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from laegd.scenario.generator import Scale, ScenarioConfig
     from laegd.scenario.scenario import Channel, Scenario, Server, User
     from laegd.solvers.exact import ExactSolver, lower_bound
-    from laegd.solvers.mcmf import MCMFSolver
+    from laegd.solvers.mcmf import MCMFSolver, to_networkx
 
 __version__ = version("laegd")
 
@@ -52,13 +52,15 @@ _HOME = {
     "ExactSolver": "laegd.solvers.exact",
     "lower_bound": "laegd.solvers.exact",
     "MCMFSolver": "laegd.solvers.mcmf",
+    "to_networkx": "laegd.solvers.mcmf",
 }
 
 __all__ = [  # noqa: RUF022  # in the order of a user's work
     "Scenario", "Server", "User", "Channel", "Scale", "ScenarioConfig", "draw", "Dataset",
     "Instance", "InstanceBatch", "Plan", "LOCAL", "make_plan", "violations",
     "plan_to_json", "plan_from_json", "plans_to_frame", "draw_plan", "figure_of",
-    "Solver", "ExactSolver", "lower_bound", "MCMFSolver", "GADSG", "load", "Certified", "compare", "Scores",
+    "Solver", "ExactSolver", "lower_bound", "MCMFSolver", "to_networkx", "GADSG", "load", "Certified",
+    "compare", "Scores",
 ]  # fmt: skip
 
 

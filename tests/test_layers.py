@@ -110,7 +110,7 @@ def test_importing_sites_does_not_wait_for_jax(tmp_path):
 
 @pytest.mark.parametrize(
     ("method", "needed"),
-    [("exact", []), ("certified", []), ("re", []), ("ao", ["scipy"]), ("mcmf", ["networkx"])],
+    [("exact", []), ("certified", []), ("re", []), ("ao", ["scipy"]), ("mcmf", ["scipy"])],
 )
 def test_planning_without_a_network_does_not_wait_for_jax(method, needed, tmp_path):
     """`solve` loads what the method needs: no method without a network loads JAX, nor does one that asks none."""

@@ -72,7 +72,7 @@ def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
         return None
     if method == "exact":
         return ExactSolver().solve(instances)
-    from laegd.solvers.mcmf import MCMFSolver  # loads networkx, which nobody else needs
+    from laegd.solvers.mcmf import MCMFSolver
 
     return MCMFSolver().solve(instances)
 

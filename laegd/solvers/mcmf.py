@@ -10,8 +10,8 @@ its closed-form shares, and the best plan of all is returned.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -22,8 +22,11 @@ from laegd.problem.objective import SHARE_TOLERANCE, infeasible_plan, is_feasibl
 from laegd.scenario.scenario import require
 from laegd.solvers.local_search import improve
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 _CAPACITY = 1.0 + SHARE_TOLERANCE
-_UNITS = 10**9  # costs are rounded to this part of the largest: the network simplex is exact on integers only
+_UNITS = 10**9  # costs are rounded to this part of the largest: sums of integers are exact, and so are flows
 _MAX_EDGES = 2**19  # of a flow: more take over a gigabyte, and hours
 _WEIGHT_SPREAD = 0.7  # of ln(weight); around 1, where the surcharge is that of tasks of average size
 
@@ -60,7 +63,7 @@ class MCMFSolver:
         rng = np.random.default_rng([self.seed, 0])
         candidates: dict[bytes, np.ndarray] = {}
         for i in range(self.num_weights):
-            server = repair(costs, flow(costs, *_guess(rng, most, i)), packed)
+            server = repair(costs, FlowNetwork.of(costs, *_guess(rng, most, i)).assign(), packed)
             candidates[server.tobytes()] = server
         if self.local_search:
             candidates = {key: improve(costs, server) for key, server in candidates.items()}
@@ -75,7 +78,7 @@ MCMF_SEARCH = MCMFSolver(num_weights=32, local_search=True, name="mcmf-search")
 def _guess(
     rng: np.random.Generator, most: Int[np.ndarray, "server"], index: int
 ) -> tuple[Float[np.ndarray, "server"], Int[np.ndarray, "server"], bool]:
-    """Draws the arguments of `flow`: first the plain ones, then in turn numbers of users and weights."""
+    """Draws the arguments of `FlowNetwork.of`: first the plain ones, then in turn numbers of users and weights."""
     spread, number = rng.normal(0.0, _WEIGHT_SPREAD, len(most)), 1 + (rng.random(len(most)) * most).astype(np.int64)
     if index == 0:
         return np.ones(len(most)), most, False
@@ -94,46 +97,94 @@ def _cost(costs: Costs, server: Int[np.ndarray, "*batch user"]) -> Float[np.ndar
     return np.where(is_feasible(costs, server, share), plan_cost(costs, server, share), np.inf)
 
 
-def flow(
-    costs: Costs, weight: Float[np.ndarray, "server"], slots: Int[np.ndarray, "server"], equal_shares: bool
-) -> Int[np.ndarray, "user"]:
-    """Solves one min-cost flow; users may be left at home who must not be, and floors need not fit together.
+class FlowNetwork(NamedTuple):
+    """Every user sends one unit to a server's slot or home; costs are integers, the largest about 1e9.
 
-    Args:
-        costs: of one instance.
-        weight: of the surcharge 2 (k - 1) J_exe for a server's k-th user. With J_exe the average there and weight 1 it
-            is the price of equal tasks: k^2 J_exe - (k - 1)^2 J_exe, less the J_exe that is on the edge.
-        slots: how many users each server takes at most.
-        equal_shares: whether only edges count whose floor 1 / slots obeys; then the floors of a server fit together.
+    Floors need not fit together, and whoever has no other way goes home even where it must not.
     """
-    num_users, num_servers = costs.usable.shape
-    edge_cost = costs.transmit_cost + costs.execute_cost
-    average = np.where(costs.usable, costs.execute_cost, 0.0).sum(axis=0) / np.maximum(costs.usable.sum(axis=0), 1)
-    usable = costs.usable & (costs.min_share * slots <= _CAPACITY) if equal_shares else costs.usable
-    largest = max((float(v.max(initial=0.0)) for v in (edge_cost, costs.local_cost, average * weight)), default=0.0)
-    unit = _UNITS / largest if largest > 0 else 1.0
-    stranded = (2 * num_users + 2) * _UNITS * (num_users + 1)  # above the cost of any flow that serves everyone
 
-    graph = nx.MultiDiGraph()
-    graph.add_node("sink", demand=num_users)
-    for u in range(num_users):
-        graph.add_node(("user", u), demand=-1)
-        home = round(costs.local_cost[u] * unit) if costs.local_allowed[u] else stranded
-        graph.add_edge(("user", u), "sink", capacity=1, weight=home)
-    for u, s in np.argwhere(usable).tolist():
-        graph.add_edge(("user", u), ("server", s), capacity=1, weight=round(edge_cost[u, s] * unit))
-    for s in range(num_servers):
-        for k in range(int(slots[s])):
-            surcharge = round(2 * k * average[s] * weight[s] * unit)
-            graph.add_edge(("server", s), "sink", capacity=1, weight=surcharge)
+    edge_cost: Float[np.ndarray, "user server"]  # inf where there is no edge
+    home_cost: Float[np.ndarray, "user"]
+    surcharge: Float[np.ndarray, "server"]  # the k-th unit into a server pays k - 1 times as much
+    slots: Int[np.ndarray, "server"]
 
-    _, sent = nx.network_simplex(graph)
-    server = np.full(num_users, LOCAL, dtype=np.int64)
-    for u in range(num_users):
-        for target, amounts in sent[("user", u)].items():
-            if target != "sink" and sum(amounts.values()):
-                server[u] = target[1]
-    return server
+    @staticmethod
+    def of(
+        costs: Costs, weight: Float[np.ndarray, "server"], slots: Int[np.ndarray, "server"], equal_shares: bool
+    ) -> "FlowNetwork":
+        """Builds the network of one guess.
+
+        Args:
+            costs: of one instance.
+            weight: of the surcharge 2 (k - 1) J_exe for a server's k-th user. With J_exe the average there and weight 1
+                it is the price of equal tasks: k^2 J_exe - (k - 1)^2 J_exe, less the J_exe that is on the edge.
+            slots: how many users each server takes at most.
+            equal_shares: whether only edges count whose floor 1 / slots obeys; then floors of a server fit together.
+        """
+        num_users = len(costs.local_cost)
+        edge_cost = costs.transmit_cost + costs.execute_cost
+        total = np.where(costs.usable, costs.execute_cost, 0.0).sum(axis=0)
+        average = total / np.maximum(costs.usable.sum(axis=0), 1)
+        usable = costs.usable & (costs.min_share * slots <= _CAPACITY) if equal_shares else costs.usable
+        largest = max(float(v.max(initial=0.0)) for v in (edge_cost, costs.local_cost, average * weight))
+        unit = _UNITS / largest if largest > 0 else 1.0
+        stranded = (2 * num_users + 2) * _UNITS * (num_users + 1)  # above the cost of any flow that serves everyone
+        return FlowNetwork(
+            edge_cost=np.where(usable, np.rint(edge_cost * unit), np.inf),
+            home_cost=np.where(costs.local_allowed, np.rint(costs.local_cost * unit), float(stranded)),
+            surcharge=2.0 * average * weight * unit,
+            slots=slots,
+        )
+
+    def slot_costs(self, server: int) -> Float[np.ndarray, "slot"]:
+        """Returns what a server's slots cost on top of an edge."""
+        return np.rint(np.arange(self.slots[server]) * self.surcharge[server])
+
+    def assign(self) -> Int[np.ndarray, "user"]:
+        """Returns the server of each user in a cheapest flow, which is an assignment of users to slots."""
+        from scipy.optimize import linear_sum_assignment  # loaded where it is needed, which most methods never do
+
+        saving = self.home_cost[:, None] - self.edge_cost  # [user server], -inf where there is no edge
+        place, slot_cost = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        for s, most in enumerate(self.slots):
+            # a flow that fills k slots has k users there for each of whom even the k-th slot pays
+            best_first = np.sort(-saving[:, s])[:most]
+            cost = self.slot_costs(s)[: len(best_first)]
+            cost = cost[: np.count_nonzero(best_first + cost < 0)]
+            place.append(np.full(len(cost), s))
+            slot_cost.append(cost)
+        place, slot_cost = np.concatenate(place), np.concatenate(slot_cost)
+        change = np.minimum(slot_cost - saving[:, place], 0.0)  # [user slot]; a user that saves nothing stays at home
+        user, slot = linear_sum_assignment(change)
+        pays = change[user, slot] < 0
+        server = np.full(len(saving), LOCAL, dtype=np.int64)
+        server[user[pays]] = place[slot[pays]]
+        return server
+
+    def to_networkx(self) -> "nx.MultiDiGraph":
+        """Returns the network as a graph of nodes ("user", u), ("server", s) and "sink"."""
+        import networkx as nx
+
+        graph = nx.MultiDiGraph()
+        graph.add_node("sink", demand=len(self.home_cost))
+        for u, home in enumerate(self.home_cost.tolist()):
+            graph.add_node(("user", u), demand=-1)
+            graph.add_edge(("user", u), "sink", capacity=1, weight=int(home))
+        for u, s in np.argwhere(np.isfinite(self.edge_cost)).tolist():
+            graph.add_edge(("user", u), ("server", s), capacity=1, weight=int(self.edge_cost[u, s]))
+        for s in range(len(self.slots)):
+            for cost in self.slot_costs(s).tolist():
+                graph.add_edge(("server", s), "sink", capacity=1, weight=int(cost))
+        return graph
+
+
+def to_networkx(instance: Instance) -> "nx.MultiDiGraph":
+    """Returns the first of an instance's flow networks: weight 1, as many slots as users could share a server.
+
+    For `networkx.network_simplex` and the like; its cheapest flow is the assignment that `FlowNetwork.assign` finds.
+    """
+    most = most_users(instance.costs)
+    return FlowNetwork.of(instance.costs, np.ones(len(most)), most, equal_shares=False).to_networkx()
 
 
 def repair(costs: Costs, server: Int[np.ndarray, "user"], packed: Int[np.ndarray, "user"]) -> Int[np.ndarray, "user"]:

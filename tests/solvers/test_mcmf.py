@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import msgspec
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from laegd.problem.instance import LOCAL, Instance, InstanceBatch
 from laegd.problem.objective import is_feasible, plan_cost, violations
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Scenario
-from laegd.solvers.mcmf import MCMF_SEARCH, MCMFSolver, flow, improve, most_users, repair
+from laegd.solvers.mcmf import MCMF_SEARCH, FlowNetwork, MCMFSolver, _guess, improve, most_users, repair, to_networkx
 
 REFERENCE = sorted((Path(__file__).parents[1] / "data" / "reference").glob("*.json"))
 
@@ -146,11 +147,55 @@ def test_plans_obey_every_constraint_whenever_the_network_allows_it(seed, deadli
         assert plan.cost == np.inf and plan.unserved
 
 
+def flow_cost(network: FlowNetwork, server: np.ndarray) -> float:
+    """Returns what an assignment costs as a flow: edges, runs at home, and the first slots of each server."""
+    users, away = np.arange(len(server)), server != LOCAL
+    number = np.bincount(server[away], minlength=len(network.slots))
+    assert (number <= network.slots).all()
+    slots = sum(network.slot_costs(s)[:k].sum() for s, k in enumerate(number))
+    return network.home_cost[~away].sum() + network.edge_cost[users[away], server[away]].sum() + slots
+
+
+@pytest.mark.parametrize(("scale", "count"), [("gs2_gu4_au2", 4), ("gs3_gu7_au5", 2), ("gs6_gu14_au10", 1)])
+@pytest.mark.parametrize("deadline_s", [1.0, 1.5, 10.0])
+def test_an_assignment_costs_what_the_flow_of_networkx_costs(scale, count, deadline_s):
+    """The network simplex on the exported graph, for every guess, also where users are left without a server."""
+    for instance in drawn(scale, count, 12, deadline_s=deadline_s):
+        most, rng = most_users(instance.costs), np.random.default_rng(5)
+        for index in range(4):
+            network = FlowNetwork.of(instance.costs, *_guess(rng, most, index))
+            cost, _ = nx.network_simplex(network.to_networkx())
+            assert flow_cost(network, network.assign()) == cost
+
+
+@pytest.mark.parametrize("num_servers", [0, 1, 3])
+def test_equal_users_and_free_slots_are_assigned_like_flows(num_servers):
+    """Exact ties, surcharges of nothing and servers that cost as much as home: the cost is that of networkx."""
+    rng = np.random.default_rng(num_servers)
+    for _ in range(10):
+        costs = rng.integers(0, 3, (6, num_servers)).astype(float)
+        home = rng.choice([1.0, 2.0, 1e12], 6)
+        surcharge, slots = rng.integers(0, 2, num_servers).astype(float), rng.integers(0, 4, num_servers)
+        network = FlowNetwork(np.where(rng.random(costs.shape) < 0.3, np.inf, costs), home, surcharge, slots)
+        cost, _ = nx.network_simplex(network.to_networkx())
+        assert flow_cost(network, network.assign()) == cost
+
+
+def test_the_exported_graph_is_the_plain_network():
+    """One node a user, one a server and the sink; an edge per usable pair, per slot and per user to its home."""
+    (instance,) = drawn("gs3_gu7_au5", 1, 0)
+    graph, most = to_networkx(instance), most_users(instance.costs)
+    assert set(graph) == {"sink", *(("user", u) for u in range(12)), *(("server", s) for s in range(4))}
+    assert graph.number_of_edges() == instance.costs.usable.sum() + most.sum() + 12
+    weights = [weight for _, _, weight in graph.edges(data="weight")]
+    assert all(isinstance(weight, int) for weight in weights)
+
+
 def test_one_flow_finds_the_cheapest_assignment_where_users_do_not_meet():
     """With one slot a server and no surcharge the flow is an assignment problem: against every assignment."""
     for instance in drawn("gs2_gu4_au2", 10, 6, deadline_s=50.0):
         costs, one_each = instance.costs, np.ones(instance.num_servers, dtype=np.int64)
-        server = flow(costs, np.ones(instance.num_servers), one_each, equal_shares=False)
+        server = FlowNetwork.of(costs, np.ones(instance.num_servers), one_each, equal_shares=False).assign()
 
         def total(server, costs=costs):
             users = np.arange(len(server))
@@ -166,7 +211,7 @@ def test_equal_shares_respect_the_floors():
     """Where the guess says four users share a server, nobody is sent there whose floor is above a quarter."""
     for instance in drawn("gs3_gu7_au5", 5, 7):
         four = np.full(instance.num_servers, 4, dtype=np.int64)
-        server = flow(instance.costs, np.ones(instance.num_servers), four, equal_shares=True)
+        server = FlowNetwork.of(instance.costs, np.ones(instance.num_servers), four, equal_shares=True).assign()
         away = np.flatnonzero(server != LOCAL)
         assert (instance.costs.min_share[away, server[away]] <= 0.25 + 1e-9).all()
         assert np.bincount(server[away], minlength=instance.num_servers).max() <= 4
