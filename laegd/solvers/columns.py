@@ -14,8 +14,10 @@ from jaxtyping import Bool, Float, Int
 
 from laegd.problem.instance import Costs
 from laegd.problem.objective import SHARE_TOLERANCE
+from laegd.solvers.limits import NO_LIMITS, Limits
 
 CAPACITY = 1.0 + SHARE_TOLERANCE
+_BYTES_A_COLUMN = 1 << 12  # while it is listed, at most
 
 
 class Edges(NamedTuple):
@@ -119,20 +121,23 @@ def price_sets(
     return (edges.execute_cost[member] / share).sum(axis=1), share, price
 
 
-def list_columns(edges: Edges, num_users: int, max_columns: int) -> tuple[Columns, Bool[np.ndarray, "server"]]:
+def list_columns(
+    edges: Edges, num_users: int, max_columns: int, limits: Limits = NO_LIMITS
+) -> tuple[Columns, Bool[np.ndarray, "server"]]:
     """Lists every undominated feasible set of every server.
 
     Returns:
         The columns, and a mask over servers 0..max(edges.server): True where the list of the server would have exceeded
-        the limit; none of its sets of two or more users are listed then.
+        a limit; none of its sets of two or more users are listed then.
     """
     num_servers = int(edges.server.max(initial=-1)) + 1
     skipped = np.zeros(num_servers, dtype=bool)
     member = np.arange(len(edges.user))[:, None]
     total_floor, levels, num_listed = edges.floor, [(member, edges.execute_cost)], len(member)
+    max_columns = int(min(max_columns, limits.memory_bytes // _BYTES_A_COLUMN))
     while len(member):
         grown = np.bincount(edges.server[member[:, 0]], edges.last[member[:, -1]] - member[:, -1] - 1, num_servers)
-        while grown.any() and num_listed + grown.sum() > max_columns:
+        while grown.any() and (num_listed + grown.sum() > max_columns or limits.time_over):
             skipped[grown.argmax()] = True
             grown[grown.argmax()] = 0
         if skipped.any():

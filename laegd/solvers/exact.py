@@ -8,46 +8,28 @@ all columns by their reduced costs, and a small integer program over the rest en
 
 import math
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from laegd.problem.allocation import optimal_shares
 from laegd.problem.feasibility import conflict, pack
-from laegd.problem.instance import LOCAL, Costs, Instance, Plan, Progress, solve_each
-from laegd.problem.objective import infeasible_plan, is_feasible, make_plan, plan_cost
+from laegd.problem.instance import Instance, Plan, Progress, solve_each
+from laegd.problem.objective import infeasible_plan, make_plan
 from laegd.scenario.scenario import require
-from laegd.solvers.columns import Columns, list_columns, offload_edges, rank_within
-from laegd.solvers.local_search import improve
-from laegd.solvers.pricing import search_columns
+from laegd.solvers.calls import Advice, Hint
+from laegd.solvers.limits import Limits, memory_of_machine
 from laegd.solvers.reduction import cheapest_of, cheapest_runs, reduce_costs
-from laegd.solvers.rounding import assignment, columns_of, round_columns
-from laegd.solvers.set_packing import Duals, Relaxation, select
+from laegd.solvers.search import Search, least_cost
 
-_PROOF_TOLERANCE = 1e-9  # relative gap below which a plan counts as optimal: the rounding of HiGHS's duals
-_ROUNDING = 1e-13  # relative, per term of a sum; far above float64's
 _COARSE = 1 / 16  # a plan this much cheaper than the one that the unit of cost is made for asks for another unit
-_REDUCED_COST_TOLERANCE = 1e-7  # HiGHS's own dual feasibility tolerance
-_COLUMNS_AT_ONCE = 500  # up to here adding all columns beats adding them in rounds
-_COLUMNS_A_ROUND = 150
-_FIRST_GAP = 5e-4  # relative; nine relaxations in ten are tighter, and the integer program over so few columns is quick
-_FIRST_NODES = 60  # per server and set size, in the first searches of servers whose sets are not listed
-_COLUMNS_A_SEARCH = 10  # per server
-_ROOT_TOLERANCE = 1e-5  # relative; where sets are searched, the last digits of the relaxation cost the most time
-_ROOT_TIME, _DIVE_TIME = 0.5, 0.8  # of a time limit, until the relaxation and the dive end; then integer programs
 _BOUND_TIME_S = 120.0  # of a bound alone, where no limit is given; 816 users of a city take a third
-_PATIENCE_S = 0.25  # of a search before it asks for a hint, or half of a time limit; nine searches in ten end sooner
-_DIVE_ROUNDS = 3  # searches for new columns after each fixing
-_MANY_COLUMNS = 5_000  # above, the integer program is slow enough for a dive to pay
-_CLOSE_GAP = 1e-4  # relative; an integer program that can prove nothing does not improve on a dive this close
-_HEURISTIC_COLUMNS, _HEURISTIC_NODES = 2_500, 500  # of an integer program that can prove nothing
-
-Hint = Callable[[], Int[np.ndarray, "user"] | None]
-"""Returns the server of each user in a plan of any origin, or None."""
+_LEAST_MEMORY = 1 << 26  # bytes; less than laegd itself takes
+_STOPPED = (
+    "exact: Expected to prove the optimum, got more sets of users than max_columns and the memory limit allow. "
+    "The plan stands with its gap; raise both for a smaller one."
+)
 
 
 @dataclass(frozen=True)
@@ -56,14 +38,20 @@ class ExactSolver:
 
     name: str = "exact"
     time_limit_s: float | None = None
-    """Per instance; None: until the optimum is proved."""
+    """Per instance; None: until the optimum is proved, or a warning says why it is not."""
+    memory_limit_bytes: int | None = None
+    """For the sets of users that are at work at a time; None: half of what the machine, or its control group, has."""
     max_columns: int = 200_000
-    """Sets listed at once, about 1 KiB each while they are listed; servers with more are searched instead."""
+    """Sets listed at once, and of those that a search keeps; servers with more are searched instead of listed."""
 
     def __post_init__(self) -> None:
-        limit = self.time_limit_s
+        limit, memory = self.time_limit_s, self.memory_limit_bytes
         finite = limit is None or 0 < limit < math.inf
         require(finite, "time_limit_s", "a finite number above 0, or None", limit, "Give seconds, or leave it out.")
+        enough = memory is None or memory >= _LEAST_MEMORY
+        require(
+            enough, "memory_limit_bytes", f"at least {_LEAST_MEMORY}, or None", memory, "Give more, or leave it out."
+        )
         require(self.max_columns > 0, "max_columns", "at least 1", self.max_columns, "Keep the default.")
 
     def solve(self, instances: Sequence[Instance], progress: Progress | None = None) -> list[Plan]:
@@ -75,12 +63,11 @@ class ExactSolver:
 
         Args:
             instance: What to plan.
-            hint: Asked for a plan where the search takes longer than a moment; a good one shortens the proof. The limit
-                is that of the search, beside the time that the hint takes.
+            hint: Asked for a plan where the search takes longer than a moment; a good one shortens the proof. It counts
+                towards the limit, but not towards the plan's seconds.
         """
         begin = time.perf_counter()
-        deadline = begin + (np.inf if self.time_limit_s is None else self.time_limit_s)
-        costs = instance.costs
+        limits, costs, advice = self._limits(), instance.costs, None if hint is None else Advice(hint)
         packed = pack(costs)
         if packed is None:
             unserved = tuple(instance.user_ids[u] for u in conflict(costs))
@@ -88,263 +75,37 @@ class ExactSolver:
         start, known_cost = cheapest_of(costs, [packed])
         while True:
             reduced, unit = reduce_costs(costs, known_cost)
-            search = _Search(reduced, start, deadline, self.max_columns, hint)
+            search = Search(reduced, start, limits, self.max_columns, advice)
             server, lower_bound = search.run()
-            deadline, hint = search.deadline, search.hint
             coarse, (start, known_cost) = known_cost, cheapest_of(costs, [start, server])
             if not known_cost < _COARSE * coarse:
-                return make_plan(instance, server, self.name, time.perf_counter() - begin, lower_bound * unit)
+                break
+        if not search.proved(lower_bound) and not limits.time_over:
+            warnings.warn(_STOPPED, RuntimeWarning, stacklevel=2)
+        seconds = time.perf_counter() - begin - (0.0 if advice is None else advice.waited_s)
+        return make_plan(instance, server, self.name, seconds, lower_bound * unit)
 
     def lower_bound(self, instance: Instance) -> float:
         """Returns a certified lower bound on the cost of every plan, the value of the relaxation; inf: infeasible.
 
         Where the relaxation takes more than a minute, or half of the time limit, what it certifies by then.
         """
-        deadline = time.perf_counter() + (_BOUND_TIME_S if self.time_limit_s is None else self.time_limit_s)
+        limits = self._limits(_BOUND_TIME_S)
         packed = pack(instance.costs)
         if packed is None:
-            return np.inf if conflict(instance.costs) else _least_cost(cheapest_runs(instance.costs))
+            return np.inf if conflict(instance.costs) else least_cost(cheapest_runs(instance.costs))
         costs, unit = reduce_costs(instance.costs, cheapest_of(instance.costs, [packed])[1])
-        return _Search(costs, packed, deadline, self.max_columns).relax().bound * unit
+        return Search(costs, packed, limits, self.max_columns).relax().bound * unit
 
-
-def _least_cost(least: Float[np.ndarray, "user"]) -> float:
-    """Adds up what users cost at least, less what rounding may have added."""
-    return float(least.sum() * (1.0 - _ROUNDING * len(least)))
+    def _limits(self, otherwise_s: float = math.inf) -> Limits:
+        """Returns the limits of a search that begins now."""
+        seconds, memory = self.time_limit_s, self.memory_limit_bytes
+        return Limits(
+            deadline=time.perf_counter() + (otherwise_s if seconds is None else seconds),
+            memory_bytes=memory_of_machine() // 2 if memory is None else memory,
+        )
 
 
 def lower_bound(instance: Instance) -> float:
     """Returns a certified lower bound on the cost of every plan of the instance, inf where there is none."""
     return ExactSolver().lower_bound(instance)
-
-
-class _Root(NamedTuple):
-    """The relaxation: a certified bound, and what it takes to rule columns out by reduced cost."""
-
-    bound: float
-    dual: Float[np.ndarray, "user"]  # at most 0 for users that may stay local
-    least: Float[np.ndarray, "server"]  # at most 0, and no column of the server has a smaller reduced cost
-    columns: Columns  # those of the relaxation
-    value: Float[np.ndarray, "column"]
-
-
-class _Search:
-    """The search on one instance: incumbent and bound only ever improve."""
-
-    def __init__(
-        self, costs: Costs, start: np.ndarray, deadline: float, max_columns: int, hint: Hint | None = None
-    ) -> None:
-        self.costs, self.deadline, self.max_columns, self.hint = costs, deadline, max_columns, hint
-        now = time.perf_counter()
-        self.ask_from = now + min(_PATIENCE_S, 0.5 * (deadline - now))
-        self.root_deadline, self.dive_deadline = (now + part * (deadline - now) for part in (_ROOT_TIME, _DIVE_TIME))
-        self.num_users, self.num_servers = costs.covered.shape
-        self.base = float(costs.local_cost[costs.local_allowed].sum())
-        self.best, self.best_cost = start, np.inf
-        self.offer(start)
-        edges = offload_edges(costs)
-        self.edges = edges
-        self.pool, skipped = list_columns(edges, self.num_users, max_columns)
-        self.searched = np.zeros(self.num_servers, dtype=bool)
-        self.searched[: len(skipped)] = skipped  # too many sets to list
-        if skipped.any():  # the relaxation takes a while to come by good columns
-            self.offer(round_columns(costs, edges, Columns.join([]), np.zeros(0)))
-        self.relaxation = Relaxation(costs.local_allowed, self.num_servers)
-        self.known: set[bytes] = set()  # columns that searches found
-
-    def offer(self, server: Int[np.ndarray, "user"]) -> None:
-        """Takes an assignment as the incumbent if it is feasible and cheaper."""
-        share = optimal_shares(self.costs, server)
-        cost = float(plan_cost(self.costs, server, share))
-        if cost < self.best_cost and bool(is_feasible(self.costs, server, share)):
-            self.best, self.best_cost = server, cost
-
-    def run(self) -> tuple[Int[np.ndarray, "user"], float]:
-        """Returns the best assignment and a lower bound."""
-        root = self.relax()
-        whole = np.flatnonzero(root.value > 0.5)  # mostly all of the relaxation, and then the optimum
-        self.offer(assignment(root.columns.take(whole), self.num_users))
-        if not self.proved(root.bound):
-            self.offer(round_columns(self.costs, self.edges, root.columns, root.value))
-        if not self.proved(root.bound):
-            self.ask()
-            self.descend(self.dive_deadline)
-        if (self.searched.any() or len(self.pool) > _MANY_COLUMNS) and not self.proved(root.bound):
-            self.dive(root.columns)
-            self.ask()
-            self.descend(self.deadline)
-        bound = root.bound if self.proved(root.bound) else self.close(root)
-        if not self.proved(bound):
-            self.ask(at_last=True)
-        return self.best, self.best_cost if self.proved(bound) else min(bound, self.best_cost)
-
-    def ask(self, at_last: bool = False) -> None:
-        """Takes the hint, once, where the search has lasted long or ends without a proof; its time does not count."""
-        begin = time.perf_counter()
-        if self.hint is None or (begin < self.ask_from and not at_last):
-            return
-        server, self.hint = self.hint(), None
-        if server is not None:
-            self.offer(server)
-        self.dive_deadline += time.perf_counter() - begin
-        self.deadline += time.perf_counter() - begin
-
-    def descend(self, deadline: float) -> None:
-        """Improves the incumbent by local search where sets are many: integer programs are slow there."""
-        if self.searched.any():
-            self.offer(improve(self.costs, self.best, deadline))
-
-    def proved(self, bound: float) -> bool:
-        """Tells whether the incumbent is optimal."""
-        return self.best_cost - bound <= _PROOF_TOLERANCE * abs(self.best_cost)
-
-    def relax(self) -> _Root:
-        """Solves the linear relaxation by column generation, to the end or the deadline."""
-        best = self._trivial_root()
-        if not len(self.edges.user):
-            return best
-        relaxation = self.relaxation
-        inside = np.zeros(len(self.pool), dtype=bool)
-        inside[:_COLUMNS_AT_ONCE] = True  # the smallest sets first, so never none: HiGHS refuses an empty program
-        # The first ones are those of a plan, so the relaxation is feasible.
-        columns = Columns.join([best.columns, self.pool.take(np.flatnonzero(inside))])
-        relaxation.add(columns)
-        # Also where no time is left to solve it: the dive goes on from there, with the columns of the relaxation.
-        value = np.zeros(len(columns))
-        value[: len(best.columns)] = 1.0
-        best = best._replace(columns=columns, value=value)
-        max_nodes = np.full(self.num_servers, _FIRST_NODES)
-        while (duals := relaxation.solve(self.root_deadline)) is not None:
-            root, new = self._price(duals, columns, inside, max_nodes)
-            best = root if root.bound > best.bound else best._replace(columns=columns, value=duals.value)
-            rest = self.base + duals.objective - best.bound
-            close = self.searched.any() and rest <= _ROOT_TOLERANCE * abs(best.bound)
-            if not len(new) or close or time.perf_counter() > self.root_deadline:
-                break
-            relaxation.add(new)
-            columns = Columns.join([columns, new])
-            best = best._replace(columns=columns, value=np.append(duals.value, np.zeros(len(new))))
-        return best
-
-    def _trivial_root(self) -> _Root:
-        """Bounds each user by its cheapest run, with a server of its own."""
-        least = cheapest_runs(self.costs)
-        dual = least - np.where(self.costs.local_allowed, self.costs.local_cost, 0.0)
-        start = Columns.join([columns_of(self.edges, self.best)])
-        return _Root(_least_cost(least), dual, np.zeros(self.num_servers), start, np.ones(len(start)))
-
-    def _certify(self, dual: np.ndarray, least: np.ndarray) -> float:
-        """Computes the Lagrangian bound of these duals, less what rounding may have added."""
-        terms = np.concatenate([[self.base], dual, least])
-        return float(terms.sum() - _ROUNDING * len(terms) * np.abs(terms).max())
-
-    def _price(
-        self, duals: Duals, columns: Columns, inside: np.ndarray, max_nodes: np.ndarray
-    ) -> tuple[_Root, Columns]:
-        """Prices all columns; returns the bound that the duals certify, and columns to add, marked in `inside`."""
-        dual = np.where(self.costs.local_allowed, np.minimum(duals.user, 0.0), duals.user)
-        least = np.zeros(self.num_servers)
-        reduced = self.pool.reduced_cost(np.concatenate([dual, np.zeros(self.num_servers)]))
-        server = self.pool.servers(self.num_users)
-        np.minimum.at(least, server, reduced)
-        wanted = np.flatnonzero(~inside & (reduced < duals.server[server] - _REDUCED_COST_TOLERANCE))
-        if len(wanted) > _COLUMNS_A_ROUND:
-            slack = reduced[wanted] - duals.server[server[wanted]]
-            wanted = wanted[np.argpartition(slack, _COLUMNS_A_ROUND)[:_COLUMNS_A_ROUND]]
-        inside[wanted] = True
-        new = self.pool.take(wanted)
-        if self.searched.any():
-            limit = np.minimum(duals.server, 0.0) - _REDUCED_COST_TOLERANCE
-            found, searched_least = self._search(dual, limit, max_nodes)
-            least = np.minimum(least, searched_least)
-            new = Columns.join([new, found])
-        return _Root(self._certify(dual, least), dual, least, columns, duals.value), new
-
-    def _search(self, dual: np.ndarray, limit: np.ndarray, max_nodes: np.ndarray) -> tuple[Columns, np.ndarray]:
-        """Searches the servers without a list, ever more thoroughly until there is a column to add or none is left."""
-        least, todo = np.zeros(self.num_servers), self.searched
-        while True:
-            edges = self.edges.where(todo[self.edges.server])
-            priced = search_columns(edges, dual, limit, 0.5, max_nodes, self.root_deadline)
-            least[todo] = np.minimum(priced.least, 0.0)[todo]
-            rank = rank_within(priced.columns.servers(self.num_users), priced.reduced_cost)
-            new = self._unknown(priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH)))
-            todo = todo & ~priced.complete & (max_nodes < self.max_columns)
-            if len(new) or not todo.any() or time.perf_counter() > self.root_deadline:
-                return new, least
-            max_nodes[todo] *= 4
-
-    def _unknown(self, columns: Columns) -> Columns:
-        """Leaves out what a search found before: where rounding decides, it would come back for ever."""
-        keys = [columns.row[begin:end].tobytes() for begin, end in pairwise(columns.start)]
-        fresh = [i for i, key in enumerate(keys) if key not in self.known]
-        self.known.update(keys)
-        return columns.take(np.array(fresh, dtype=np.int64))
-
-    def dive(self, columns: Columns) -> None:
-        """Fixes the relaxation's columns one after another, the largest first, and searches for others that fit."""
-        taken = np.zeros(self.num_users + self.num_servers, dtype=bool)  # rows
-        edges, max_nodes, rounds = self.edges, np.full(self.num_servers, _FIRST_NODES), 0
-        while (duals := self.relaxation.solve(self.dive_deadline)) is not None:
-            free = ~np.logical_or.reduceat(taken[columns.row], columns.start[:-1])
-            largest = duals.value[free].max(initial=0.0)
-            if largest < 1e-6:
-                self.offer(assignment(columns.take(np.flatnonzero(duals.value > 0.5)), self.num_users))
-                return
-            left = ~(taken[edges.user] | taken[self.num_users + edges.server])
-            limit = np.minimum(duals.server, 0.0) - _REDUCED_COST_TOLERANCE
-            priced = search_columns(edges.where(left), duals.user, limit, 0.5, max_nodes, self.dive_deadline)
-            if len(priced.columns) and rounds < _DIVE_ROUNDS:
-                rank = rank_within(priced.columns.servers(self.num_users), priced.reduced_cost)
-                new = priced.columns.take(np.flatnonzero(rank < _COLUMNS_A_SEARCH))
-                self.relaxation.add(new)
-                columns, rounds = Columns.join([columns, new]), rounds + 1
-                continue
-            fixed = np.flatnonzero(free & (duals.value >= min(largest, 0.99)))
-            fixed = fixed if largest >= 0.99 else fixed[:1]
-            self.relaxation.fix(fixed)
-            taken[columns.take(fixed).row], rounds = True, 0
-
-    def close(self, root: _Root) -> float:
-        """Improves the incumbent by integer programs over ever more columns; returns the best bound proved."""
-        bound, gap = root.bound, min(self.best_cost - root.bound, _FIRST_GAP * abs(root.bound))
-        while time.perf_counter() < self.deadline:
-            self.ask()
-            gap = min(gap, self.best_cost - root.bound)
-            columns, complete = self._within(root, gap)
-            if not complete and gap <= _CLOSE_GAP * abs(root.bound):
-                break
-            nodes = None if complete else _HEURISTIC_NODES
-            selection = select(columns, self.costs.local_allowed, self.num_servers, self.deadline, nodes)
-            if selection.chosen is not None:
-                self.offer(assignment(columns.take(selection.chosen), self.num_users))
-            if not complete:
-                break
-            # a plan that uses any other column costs at least root.bound + gap
-            if not selection.proved:
-                achieved = self.base + selection.bound
-                return max(bound, min(achieved - _REDUCED_COST_TOLERANCE * abs(achieved), root.bound + gap))
-            if self.best_cost <= root.bound + gap:
-                return self.best_cost
-            bound = root.bound + gap
-            gap = min(self.best_cost - root.bound, 16 * gap)
-        return bound
-
-    def _within(self, root: _Root, gap: float) -> tuple[Columns, bool]:
-        """Returns the columns that a plan cheaper than root.bound + gap may use, and whether these are all of them."""
-        limit = root.least + gap + _PROOF_TOLERANCE * abs(root.bound)
-        full_dual = np.concatenate([root.dual, np.zeros(self.num_servers)])
-        near = self.pool.reduced_cost(full_dual) <= limit[self.pool.servers(self.num_users)]
-        found = [self.pool.take(np.flatnonzero(near))]
-        if not self.searched.any():
-            return found[0], True
-        max_nodes = np.full(self.num_servers, self.max_columns // self.searched.sum() + 1)
-        edges = self.edges.where(self.searched[self.edges.server])
-        half_time = 0.5 * (time.perf_counter() + self.deadline)
-        priced = search_columns(edges, root.dual, limit, 0.0, max_nodes, half_time)
-        if priced.complete.all():
-            return Columns.join([*found, priced.columns]), True
-        columns = Columns.join([columns_of(self.edges, self.best), *found, root.columns, priced.columns])
-        slack = columns.reduced_cost(full_dual) - root.least[columns.servers(self.num_users)]
-        slack[: np.count_nonzero(np.unique(self.best) != LOCAL)] = -np.inf  # the incumbent stays, so a choice exists
-        return columns.take(np.argsort(slack, kind="stable")[:_HEURISTIC_COLUMNS]), False

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from laegd.problem.instance import LOCAL, Costs
 from laegd.solvers.columns import CAPACITY, Columns, Edges, price_sets
+from laegd.solvers.limits import NO_LIMITS, Limits
 
 
 def assignment(columns: Columns, num_users: int) -> Int[np.ndarray, "user"]:
@@ -30,11 +31,16 @@ def columns_of(edges: Edges, server: Int[np.ndarray, "user"]) -> Columns:
 
 
 def round_columns(
-    costs: Costs, edges: Edges, columns: Columns, value: Float[np.ndarray, "column"]
+    costs: Costs,
+    edges: Edges,
+    columns: Columns,
+    value: Float[np.ndarray, "column"],
+    limits: Limits = NO_LIMITS,
 ) -> Int[np.ndarray, "user"]:
     """Takes the largest compatible columns, then puts every other user where it is cheapest.
 
-    The result may leave a user without a server although it must have one.
+    The result may leave a user without a server although it must have one; so it does with all that are left when time
+    is over.
     """
     num_users, num_servers = costs.covered.shape
     server = np.full(num_users, LOCAL, dtype=np.int64)
@@ -47,6 +53,8 @@ def round_columns(
     left = np.flatnonzero(~used[:num_users])
     places = _Places(edges, server, num_servers)
     for user in left[np.lexsort((-costs.local_cost[left], costs.local_allowed[left]))]:
+        if limits.time_over:
+            break
         places.put_where_cheapest(int(user), bool(costs.local_allowed[user]))
     return server
 

@@ -1,9 +1,10 @@
 """The set-packing program over columns: its linear relaxation, growing column by column, and its integer optimum.
 
 Rows 0..U-1: a user is served at most once (exactly once where it cannot run locally); row U + s: server s takes at most
-one set. Solved by HiGHS, one thread.
+one set. Solved by HiGHS, one thread, which hears no signal: where it may take long, one waits for it in another.
 """
 
+import threading
 import time
 from typing import Any, NamedTuple
 
@@ -11,10 +12,12 @@ import highspy
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from laegd.solvers.calls import Call
 from laegd.solvers.columns import Columns
 
 _PRIMAL_SIMPLEX = 4  # new columns keep the basis primal feasible
-
+_QUICK_ENTRIES = 10_000  # of a relaxation that is solved before a signal could be waiting for it
+_PATIENCE_S = 0.3  # with an integer program past its deadline
 
 _FEASIBLE = int(highspy.SolutionStatus.kSolutionStatusFeasible)
 _Highs: Any = highspy.Highs.__base__  # without the Python wrapper, whose constructor prints a banner
@@ -27,11 +30,28 @@ def _new_highs() -> Any:
     return highs
 
 
-def _run(highs: Any, deadline: float) -> None:
-    """Runs until the deadline (time.perf_counter); HiGHS counts the time of all runs of one object together."""
-    left = max(0.0, deadline - time.perf_counter())
-    highs.setOptionValue("time_limit", highs.getRunTime() + left)
-    highs.run()
+def _limit_time(highs: Any, deadline: float) -> None:
+    """Limits the next run by a deadline (time.perf_counter); HiGHS counts the time of all runs of one object."""
+    highs.setOptionValue("time_limit", highs.getRunTime() + max(0.0, deadline - time.perf_counter()))
+
+
+def _run_integer_program(highs: Any, deadline: float) -> bool:
+    """Runs until the deadline; False where HiGHS goes on beyond it, in a presolve that hears no clock.
+
+    Then, and after a signal, it ends by itself as soon as it looks up.
+    """
+    given_up = threading.Event()
+
+    def interrupt(kind: Any, message: str, data_out: Any, data_in: Any, user_data: Any) -> None:
+        data_in.user_interrupt = given_up.is_set()
+
+    highs.setCallback(interrupt, None)
+    highs.startCallback(highspy.cb.HighsCallbackType.kCallbackMipInterrupt)
+    _limit_time(highs, deadline)
+    try:
+        return Call(highs.run).ended(deadline + _PATIENCE_S)
+    finally:
+        given_up.set()
 
 
 class Duals(NamedTuple):
@@ -47,6 +67,7 @@ class Relaxation:
     """The linear relaxation; columns are added as they are found, and each solve starts from the last basis."""
 
     def __init__(self, local_allowed: Bool[np.ndarray, "user"], num_servers: int) -> None:
+        self._num_entries = 0
         self._num_users, num_rows = len(local_allowed), len(local_allowed) + num_servers
         lower = np.concatenate([np.where(local_allowed, -np.inf, 1.0), np.full(num_servers, -np.inf)])
         self._highs = _new_highs()
@@ -59,6 +80,7 @@ class Relaxation:
         """Adds columns."""
         count, start = len(columns), columns.start[:-1].astype(np.int32)
         row, one = columns.row.astype(np.int32), np.ones(len(columns.row))
+        self._num_entries += len(row)
         # no upper bound: the rows keep every value at most 1
         self._highs.addCols(count, columns.cost, np.zeros(count), np.full(count, np.inf), len(row), start, row, one)
 
@@ -69,7 +91,11 @@ class Relaxation:
 
     def solve(self, deadline: float) -> Duals | None:
         """Solves; None where the deadline came first, or fixed columns leave no solution."""
-        _run(self._highs, deadline)
+        _limit_time(self._highs, deadline)
+        if self._num_entries <= _QUICK_ENTRIES:
+            self._highs.run()
+        else:
+            Call(self._highs.run).ended()
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._highs.getSolution()
@@ -119,7 +145,8 @@ def select(
         np.ones(len(columns.row)),
         np.full(count, int(highspy.HighsVarType.kInteger), dtype=np.int32),
     )
-    _run(highs, deadline)
+    if not _run_integer_program(highs, deadline):
+        return Selection(None, -np.inf, False)
     status, info = highs.getModelStatus(), highs.getInfo()
     if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
         return Selection(None, np.inf, True)

@@ -22,7 +22,7 @@ def instances():
 
 def test_without_a_limit_it_is_the_optimum(instances, monkeypatch):
     """The cost is the exact solver's and the gap is closed; the sampler's time counts where it was asked, rarely."""
-    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.solvers.search._PATIENCE_S", 0.0)
     plans = Certified().solve(instances)
     for plan, optimum in zip(plans, ExactSolver().solve(instances), strict=True):
         assert plan.method == "certified"
@@ -60,7 +60,7 @@ def test_time_of_loading_is_no_time_of_planning(instances, monkeypatch, clock):
         loaded.append(load(**settings))
         return loaded[0]
 
-    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.solvers.search._PATIENCE_S", 0.0)
     monkeypatch.setattr("laegd.evaluation.calls.MAX_HIDDEN", 1)
     monkeypatch.setattr("laegd.evaluation.gadsg.load", slow_load)
     for instance in instances:
@@ -75,7 +75,7 @@ def test_time_of_loading_is_no_time_of_planning(instances, monkeypatch, clock):
 
 def test_networks_too_large_for_the_sampler_are_left_to_the_proof(instances, monkeypatch):
     """What the network would refuse, it is not asked."""
-    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.solvers.search._PATIENCE_S", 0.0)
     monkeypatch.setattr("laegd.evaluation.calls.MAX_HIDDEN", 1)
     plans = Certified(load(certify=False)).solve(instances)
     for plan, optimum in zip(plans, ExactSolver().solve(instances), strict=True):
@@ -96,7 +96,7 @@ class Slow(GADSG):
 
 def test_time_of_the_network_is_what_it_says(instances, monkeypatch, clock):
     """Not how long one waited for it, which may be compilation; and nothing where it was not asked."""
-    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.solvers.search._PATIENCE_S", 0.0)
     asked = 0
     for instance in instances:
         start = time.perf_counter()

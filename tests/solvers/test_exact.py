@@ -16,9 +16,11 @@ from laegd.problem.objective import make_plan, violations
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
 from laegd.scenario.scenario import Scenario
 from laegd.solvers.columns import Columns, list_columns, offload_edges
-from laegd.solvers.exact import ExactSolver, _Search
+from laegd.solvers.exact import ExactSolver
+from laegd.solvers.limits import NO_LIMITS, Limits
 from laegd.solvers.pricing import search_columns
 from laegd.solvers.rounding import round_columns
+from laegd.solvers.search import Search
 
 REFERENCES = sorted((Path(__file__).parents[1] / "data" / "reference").glob("*.json"))
 
@@ -157,7 +159,7 @@ def test_an_infeasible_instance_names_users_that_conflict():
 
 def test_a_hint_does_not_change_the_optimum(monkeypatch):
     """Neither the optimum itself as a hint, nor a poor plan, nor none; it is asked for only without a proof."""
-    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.solvers.search._PATIENCE_S", 0.0)
     solver, rng, asked = ExactSolver(max_columns=500), np.random.default_rng(1), []
 
     def hint(server):
@@ -176,7 +178,7 @@ def test_a_hint_does_not_change_the_optimum(monkeypatch):
 def test_within_a_limit_a_hint_is_the_least_that_comes_out(monkeypatch, clock):
     """An optimum as the hint of a search without time is what it answers; a slow hint leaves the search its time."""
     asked = []
-    monkeypatch.setattr("laegd.solvers.exact._PATIENCE_S", 0.0)
+    monkeypatch.setattr("laegd.solvers.search._PATIENCE_S", 0.0)
 
     def slow():
         asked.append(clock.perf_counter())
@@ -275,7 +277,7 @@ def test_a_cut_search_still_certifies_its_bound(max_nodes):
         for eagerness in (0.0, 0.5):
             nodes = np.full(instance.num_servers, max_nodes)
             for deadline in (np.inf, 0.0):
-                found = search_columns(edges, dual, np.zeros(instance.num_servers), eagerness, nodes, deadline)
+                found = search_columns(edges, dual, np.zeros(instance.num_servers), eagerness, nodes, Limits(deadline))
                 least = np.minimum(found.least, 0.0)
                 assert (reduced >= least[columns.servers(num_users)] - 1e-9).all()
 
@@ -317,8 +319,8 @@ def test_the_search_goes_on_where_there_was_no_time_for_the_relaxation(max_colum
     for instance in batch_of("gs6_gu16_au11", 4, 21):
         if (packed := pack(instance.costs)) is None:
             continue
-        search = _Search(instance.costs, packed, np.inf, max_columns)
-        search.root_deadline = 0.0
+        search = Search(instance.costs, packed, NO_LIMITS, max_columns)
+        search.root_limits = Limits(deadline=0.0)
         search.dive(search.relax().columns)
         server, bound = search.best, search.relax().bound
         plan, optimum = make_plan(instance, server, "exact", 0.0, bound), ExactSolver().solve_one(instance)
