@@ -2,11 +2,10 @@
 
 A good plan rules out columns by their reduced costs, so that integer programs are smaller, and stands as the answer,
 with its certified gap, where the time is over first. The network changes nothing but the incumbent: so a plan is the
-optimum without a time limit, and within one it is worse neither than the network's nor, but for chance in the clock,
-than what the exact solver finds alone.
+optimum without a time limit, and within one it is worse neither than the network's, where that came in time, nor, but
+for chance in the clock, than what the exact solver finds alone.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,7 +29,8 @@ class Certified:
     """None: the network that ships, loaded when it is first asked, since most proofs need none. In jobs of several
     processes, which load together, give one."""
     exact: ExactSolver = field(default_factory=ExactSolver)
-    """Its time limit is that of the proof, per instance, beside the time of the sampler."""
+    """Its limits are those of both, per instance: where a limit comes before the network, which on a first call of a
+    shape is compiled, the answer is that of the proof alone."""
     name: str = "certified"
 
     @cached_property
@@ -49,21 +49,16 @@ class Certified:
     def solve_one(self, instance: Instance) -> Plan:
         """Solves one instance; the plan's model and decoding time are 0 where the network was not asked."""
         asked: list[Plan] = []
-        waited = 0.0  # for the network, which on a first call of a shape is compiled
 
         def propose() -> Int[np.ndarray, "user"] | None:
-            nonlocal waited
-            begin = time.perf_counter()
             network = self.sampler
             if network.takes(instance):
                 asked.extend(network.with_settings(certify=False).solve([instance]))
-            waited = time.perf_counter() - begin
             return asked[0].server if asked and asked[0].feasible else None
 
-        plan = self.exact.solve_one(instance, propose)
-        plan = replace(plan, method=self.name, seconds=plan.seconds - waited)
+        plan = replace(self.exact.solve_one(instance, propose), method=self.name)
         if not asked:
             return plan
-        (sampled,) = asked  # the search asks once
+        sampled = asked[0]  # the search asks once
         times = {"model_seconds": sampled.model_seconds, "decode_seconds": sampled.decode_seconds}
         return replace(plan, seconds=plan.seconds + sampled.seconds, **times)

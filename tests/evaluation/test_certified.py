@@ -32,8 +32,9 @@ def test_without_a_limit_it_is_the_optimum(instances, monkeypatch):
     assert 0 < sum(plan.model_seconds > 0 for plan in plans) < len(plans)
 
 
-def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
+def test_at_a_limit_it_is_never_worse_than_the_sampler(instances, monkeypatch):
     """A limit too short for any proof leaves the sampler's plan, with a bound below the optimum."""
+    monkeypatch.setattr("laegd.solvers.search._LAST_WAIT_S", 600.0)
     network = load(certify=False)
     short = Certified(network, ExactSolver(time_limit_s=1e-6)).solve(instances)
     sampled_plans = [network.solve([instance])[0] for instance in instances]
@@ -42,8 +43,9 @@ def test_at_a_limit_it_is_never_worse_than_the_sampler(instances):
         assert plan.lower_bound is not None and plan.lower_bound <= optimum.cost * (1 + 1e-9)
 
 
-def test_the_network_that_ships_is_asked_where_none_is_named(instances):
+def test_the_network_that_ships_is_asked_where_none_is_named(instances, monkeypatch):
     """It is loaded when the search asks, and no plan is dearer than the one that it makes by itself."""
+    monkeypatch.setattr("laegd.solvers.search._LAST_WAIT_S", 600.0)
     limit = ExactSolver(time_limit_s=1e-6)
     for instance, plan in zip(instances, Certified(exact=limit).solve(instances), strict=True):
         (sampled,) = load().solve([instance])
