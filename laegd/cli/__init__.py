@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with signals_as_exceptions(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
         message, code = _end_of(run)
-    if code:
+    if code or (own and _calls_left()):
         _end(message, code, at_once=own)
 
 
@@ -118,6 +118,12 @@ def _end(message: str, code: int, at_once: bool) -> NoReturn:
     if at_once:
         os._exit(code)  # XLA's and Orbax's threads may still be at work: Python's own end crashes or talks under them
     sys.exit(code)
+
+
+def _calls_left() -> bool:
+    """Tells whether something still runs that was given up at a limit; loads nothing to find out."""
+    calls = sys.modules.get("laegd.solvers.calls")
+    return calls is not None and calls.any_left()
 
 
 def _tell(message: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 _SLICE_S = 0.2  # of waiting; signals are answered in between
+_THREAD = "laegd-call"
 
 T = TypeVar("T")
 
@@ -24,7 +25,8 @@ class Call(Generic[T]):
         self._function, self._ended = function, threading.Event()
         self._answer: list[T] = []
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, daemon=True).start()
+        # not a daemon: Python's end would take XLA from under a compilation, which crashes; a script waits for it
+        threading.Thread(target=self._run, name=_THREAD).start()
 
     def _run(self) -> None:
         try:
@@ -44,6 +46,11 @@ class Call(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._answer[0]
+
+
+def any_left() -> bool:
+    """Tells whether a call still runs, such as one that was given up at a limit."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())
 
 
 class Advice:

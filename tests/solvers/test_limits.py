@@ -125,6 +125,16 @@ def test_a_call_returns_or_raises_what_it_ran():
         failing.answer()
 
 
+def test_a_command_does_not_wait_for_a_call_that_was_given_up():
+    """It ends with its own code; the time is a guard against hanging."""
+    code = (
+        "import sys, threading; from laegd.solvers.calls import Call; Call(threading.Event().wait);"
+        "sys.argv = ['laegd', '--version']; from laegd.cli import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stdout.startswith("laegd ")
+
+
 def test_advice_is_taken_once_and_only_waited_for_as_long_as_said():
     """Not yet there, then there, then gone; the hint itself is called once."""
     release, asked = threading.Event(), []
