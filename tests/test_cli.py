@@ -413,6 +413,10 @@ BAD = {
         lambda b: ("solve", b.scenario, "--out", b.write("file", "") / "plan.json"),
         "plan.json: Expected a file in a writable folder, got .*file, which is a file",
     ),
+    "picture of another kind": (
+        lambda b: ("solve", b.scenario, "--out", b.out, "--picture", b.path / "a.jpg"),
+        r"a\.jpg: Expected a picture's name, ending in \.png, \.svg, \.pdf, got '\.jpg'",
+    ),
     "picture is a folder": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--picture", b.write("file", "") / "a.png"),
         "a.png: Expected a file in a writable folder",

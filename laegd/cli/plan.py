@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from laegd.cli.console import Infeasible, Interrupted, Preempted, progress_bar, say, tell
 from laegd.cli.methods import (
@@ -42,7 +42,7 @@ def solve(
     time_limit_s: OptionalFloat = None,
     certify: OptionalCertify = None,
     picture: OptionalPath = None,
-    overwrite: bool = False,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
 ) -> None:
     """Plans one or several scenarios; each plan comes with its certified gap.
@@ -61,7 +61,7 @@ def solve(
         time_limit_s: Per instance, for exact and certified: the best plan until then, with its gap.
         certify: How long the gap of a plan is computed, for methods that prove nothing: none; quick (default), at most
             10 s and, for what a network plans, ten times the planning (half a second at least); or full.
-        picture: Also draws the plan as PNG; for several scenarios a folder of pictures.
+        picture: Also draws the plan, as .png, .svg or .pdf; for several scenarios a folder of pictures.
         overwrite: Plans anew what the same command has planned before.
         sampling: Settings of learned methods and random-belief.
     """
@@ -70,9 +70,12 @@ def solve(
     sources = Sources.of(scenarios)
     todo = tasks(sources, out, picture, [checkpoint])
     if picture is not None:
-        from laegd.evaluation.picture import require_matplotlib
+        from laegd.evaluation.picture import require_drawable, require_matplotlib
 
-        require_matplotlib()
+        if sources.many or picture.is_dir():
+            require_matplotlib()
+        else:
+            require_drawable(picture)
     run = _Run(
         todo,
         method,
