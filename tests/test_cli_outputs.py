@@ -165,7 +165,7 @@ LOOPS = {
     "model": "solve town.json --method gadsg --checkpoint loop --out a.json",
     "evaluate": "evaluate --data loop --methods re --out a.json",
     "evaluate into": "evaluate --data data --methods re --out loop",
-    "sweep": "sweep --data data --checkpoints loop --out a.json",
+    "sweep": "sweep --data data --checkpoint loop --out a.json",
     "report": "report loop --out a.html",
     "export": "export loop --out a.json",
     "pack": "pack loop --out a.npz",

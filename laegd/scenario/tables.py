@@ -77,8 +77,8 @@ def read_table(path: Path, is_header: Callable[[Table], bool], expected: str) ->
         header = tuple(cell.strip() for cell in row[: _length(row)])
         found = Table(path, number, header, (), decimal_comma=separator != ",")
         if is_header(found):
-            below = ((n, tuple(cells)) for n, cells in _rows_of(path, text, separator) if n > number)
-            filled = tuple((n, cells) for n, cells in below if _length(cells))
+            rows = _rows_of(path, text, separator)
+            filled = tuple((n, tuple(cells)) for n, cells in rows if n > number and any(map(str.strip, cells)))
             require(bool(filled), str(path), "at least one row below the header", "none", "Add the places.")
             return Table(path, number, header, filled, found.decimal_comma)
         headers.append(found)

@@ -21,7 +21,11 @@ from laegd.training.checkpoint import Loaded
 from laegd.training.step import Belief, PlanInput, Stream, create_state, make_decoder, make_explorer, make_planner
 
 # Run-time type checks draw random numbers while networks are drawn, which Hypothesis takes for the strategy's doing.
-pytestmark = pytest.mark.filterwarnings("error", "ignore::hypothesis.errors.HypothesisDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "error",
+    "ignore::hypothesis.errors.HypothesisDeprecationWarning",
+    "ignore:.*was not trained on",  # these networks are meant to be strange
+)
 
 PLAIN = DecodeConfig()
 POLISHED = DecodeConfig(polish_rounds=3, polish_top=2)

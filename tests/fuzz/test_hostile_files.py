@@ -24,6 +24,7 @@ from laegd.problem.instance import Instance
 from laegd.problem.plan_json import plan_from_json
 from laegd.scenario.place_tables import read_sites
 from laegd.scenario.scenario import Scenario
+from laegd.scenario.settings import load_scenario_config
 from laegd.solvers.exact import ExactSolver
 from laegd.solvers.mcmf import MCMFSolver
 
