@@ -204,7 +204,7 @@ def test_sparse_initialises_the_same_parameters(inputs):
     jax.tree.map(np.testing.assert_array_equal, compiled(model)[0], sparse)
 
 
-@pytest.mark.parametrize("spare", [0, 1, 200])
+@pytest.mark.parametrize("spare", [0, 200])
 def test_a_list_of_edges_gives_what_all_pairs_give(model, inputs, spare):
     """Both forms of a batch of one scale are one function, however long the list is; gradients too."""
     graph = inputs.graph

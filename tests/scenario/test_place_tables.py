@@ -32,7 +32,9 @@ def test_a_gzipped_table_is_read(table):
     assert table(text, name="places.csv.gz").places.ids == table(text).places.ids == ("a",)
 
 
-@pytest.mark.parametrize("content", [b"id,lat,lon\na,1,2\n", gzip.compress(b"id,lat,lon\na,1,2\n" * 99)[:-20]])
+@pytest.mark.parametrize(
+    "content", [b"id,lat,lon\na,1,2\n", gzip.compress(b"id,lat,lon\na,1,2\n" * 99)[:-20]], ids=["plain", "cut"]
+)
 def test_a_damaged_gzipped_table_is_refused(tmp_path, content):
     """Plain text under the name of a gzipped file, and one that ends too soon."""
     (tmp_path / "a.csv.gz").write_bytes(content)
