@@ -4,6 +4,7 @@ import atexit
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from dataclasses import replace
 
@@ -27,6 +28,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 from jaxtyping import install_import_hook
 
 install_import_hook("laegd", "beartype.beartype")
+
+# As a user's shell starts commands, whatever starts the tests: one in the background ignores these.
+for _signal in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, signal.default_int_handler if _signal is signal.SIGINT else signal.SIG_DFL)
 
 pytest_plugins = ["soak"]
 

@@ -106,6 +106,7 @@ def test_the_optimum_is_found_at_any_size_of_costs(decade):
     assert costs[1] == pytest.approx(costs[0] * 10.0**decade, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:exact.*more sets of users")  # where none are listed
 def test_costs_of_eighteen_powers_of_ten_lie_side_by_side():
     """A user whose run at home costs over 1e8 beside four of less than 1e-9: the small ones are placed as if alone."""
     small = {"workload_flop": 4e-3, "task_bits": 4e-6, "deadline_s": 1e-11}
