@@ -21,7 +21,11 @@ from laegd.solvers.mcmf import MCMF_SEARCH, MCMFSolver
 from laegd.solvers.random_execution import RandomExecution
 
 # Run-time type checks draw random numbers while networks are drawn, which Hypothesis takes for the strategy's doing.
-pytestmark = pytest.mark.filterwarnings("error", "ignore::hypothesis.errors.HypothesisDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "error",
+    "ignore::hypothesis.errors.HypothesisDeprecationWarning",
+    "ignore:exact.*more sets of users than max_columns",  # of the solver that may list none
+)
 
 HURRIED = ExactSolver(name="exact@1e-6", time_limit_s=1e-6)
 SEARCHED = ExactSolver(name="searched", max_columns=1)  # every server is searched, none is listed
@@ -106,7 +110,6 @@ def test_the_optimum_is_found_at_any_size_of_costs(decade):
     assert costs[1] == pytest.approx(costs[0] * 10.0**decade, rel=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:exact.*more sets of users")  # where none are listed
 def test_costs_of_eighteen_powers_of_ten_lie_side_by_side():
     """A user whose run at home costs over 1e8 beside four of less than 1e-9: the small ones are placed as if alone."""
     small = {"workload_flop": 4e-3, "task_bits": 4e-6, "deadline_s": 1e-11}
