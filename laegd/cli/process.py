@@ -18,6 +18,7 @@ from laegd.graphs.signals import ENDING
 EXIT_PREEMPTED = 75
 """After SIGTERM or SIGHUP: what was finished is kept, the same command goes on; a scheduler may start it again."""
 EXIT_INTERRUPTED = 130
+LEAST_COLUMNS = 8
 
 # What laegd prints beyond ASCII, for terminals that have no more.
 _PLAIN = {
@@ -46,8 +47,10 @@ def own_process() -> None:
     codecs.register_error("laegd", _plain)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="laegd")  # pyright: ignore[reportAttributeAccessIssue]
-    for name in ("COLUMNS", "LINES"):  # 0 means unknown, as where the variable is missing
-        if not os.environ.get(name, "1").strip("0"):
+    # 0 means unknown, as where the variable is missing; in a few columns help cannot be laid out.
+    for name, least in (("COLUMNS", LEAST_COLUMNS), ("LINES", 1)):
+        value = os.environ.get(name, "")
+        if value.isdecimal() and int(value) < least:
             del os.environ[name]
 
 

@@ -99,7 +99,8 @@ def require_no_bad_rows(path: Path, bad: Sequence[tuple[int, str]]) -> None:
     if len(bad) == 1:
         raise ValueError(f"{path}, row {bad[0][0]}, {bad[0][1]}")
     if bad:
-        listed = "; ".join(f"row {number}, {reason.rstrip('.')}" for number, reason in bad[:MAX_BAD_ROWS_SHOWN])
+        reasons = ((number, reason.rpartition(". ")[0] or reason) for number, reason in bad[:MAX_BAD_ROWS_SHOWN])
+        listed = "; ".join(f"row {number}, {reason}" for number, reason in reasons)  # without the remedy of each
         more = f"; and {len(bad) - MAX_BAD_ROWS_SHOWN} more" if len(bad) > MAX_BAD_ROWS_SHOWN else ""
         raise ValueError(
             f"{path}: Expected rows that can be read, got {len(bad)} that cannot: {listed}{more}. "

@@ -76,7 +76,8 @@ def run(words, place, capsys, where):
         code = 0
     except SystemExit as end:
         code = end.code
-    error = capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines(keepends=True)
+    error = "".join(line for line in lines if not line.startswith("laegd: warning: "))
     assert code in (0, 2, 3), where
     assert error.count("\n") == (code != 0) and len(error) < 3000, f"{where}: {error[:500]}"
     if code == 2:
