@@ -1,6 +1,7 @@
 """What all commands share: exit codes, lines for the user, progress."""
 
 import errno
+import io
 import os
 import sys
 import time
@@ -67,11 +68,11 @@ def show(table: Any) -> None:
     from rich.console import Console
 
     if _rank == 0:
-        console = Console()
-        with console.capture() as drawn:  # rich itself would end the process where the reader has left
-            console.print(table)
+        # Not printed by rich, which would end the process where the reader has left, and fail where a disk is full.
+        drawn, terminal = io.StringIO(), Console()
+        Console(file=drawn, width=terminal.width, force_terminal=terminal.is_terminal).print(table)
         with output():
-            print(drawn.get(), end="")
+            print(drawn.getvalue(), end="")
 
 
 @contextmanager
