@@ -187,8 +187,8 @@ def test_terminated_training_is_requeued_and_ends_like_an_undisturbed_one(tasks,
     step, ours = parameters(folder / "run")
     whole, theirs = train_undisturbed(folder / "tiny.toml", folder / "whole", data_root, STEPS[tasks])
     assert step == whole == steps() == STEPS[tasks]
-    # Sums over two processes are rounded otherwise. Adam takes steps of the learning rate, 1e-3, however small a gradient
-    # is: where one is little but rounding, parameters end a part of a step apart.
+    # Sums over two processes are rounded otherwise. Adam takes steps of the learning rate, 1e-3, however small a
+    # gradient is: where one is little but rounding, parameters end a part of a step apart.
     tolerance = {"rtol": 0, "atol": 0} if tasks == 1 else {"rtol": 1e-4, "atol": 1e-4}
     assert_close(ours, theirs, **tolerance)
 
