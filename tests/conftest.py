@@ -69,6 +69,23 @@ def clock(monkeypatch):
     return time
 
 
+@pytest.fixture
+def cli(capsys):
+    """Runs a command in this process; returns exit code, standard output and standard error."""
+    from laegd.cli import main
+
+    def call(*arguments):
+        capsys.readouterr()
+        try:
+            main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory, worker_id):
     """Has a folder made by the first worker of the session that asks for it; read only for all."""

@@ -16,23 +16,6 @@ import pytest
 from laegd.cli import main
 
 
-@pytest.fixture
-def cli(capsys):
-    """Runs a command in this process; returns exit code, standard output and standard error."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """A labelled test set of 12 small instances; read only."""

@@ -37,19 +37,9 @@ def place(base, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def cli(capsys):
-    """Runs a command in this process; returns exit code, standard output and standard error."""
-
-    def call(text):
-        capsys.readouterr()
-        try:
-            main(text.split())
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+def cli(cli):
+    """Runs a command line, given as one text."""
+    return lambda text: cli(*text.split())
 
 
 def contents(folder):

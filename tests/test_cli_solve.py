@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from laegd.cli import main
 from laegd.problem.instance import Instance
 from laegd.problem.objective import plan_cost
 from laegd.problem.plan_json import plan_from_json
@@ -18,19 +17,9 @@ from laegd.solvers.random_execution import RandomExecution
 
 
 @pytest.fixture
-def cli(capsys):
-    """Runs `solve` in this process; returns exit code, standard output and standard error."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            main(["solve", *map(str, arguments)])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+def cli(cli):
+    """Runs `solve`."""
+    return lambda *arguments: cli("solve", *arguments)
 
 
 @pytest.fixture

@@ -21,22 +21,6 @@ from laegd.training import devices
 from laegd.training.cluster import held_signals
 
 
-@pytest.fixture
-def cli(capsys):
-    """Runs a command in this process; returns exit code, standard output and standard error."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
-
-
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
     """A test set of three instances, one of them as a scenario, and tables of places; read only."""

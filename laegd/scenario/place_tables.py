@@ -24,7 +24,8 @@ NORTH_NAMES = ("ym", "y", "northing", "northm", "north", "ycoord", "northingm")
 EAST_NAMES = ("xm", "x", "easting", "eastm", "east", "xcoord", "eastingm")
 ID_NAMES = ("id", "siteid", "serverid", "userid", "stationid", "cellid", "uuid", "name", "sitename")
 MAX_ID_LENGTH = 200  # of the scenario format
-MAX_METRES = 1e8  # of a projected coordinate; no projection of the earth is wider
+# Of latitude and longitude, or of projected y and x: no projection of the earth is wider.
+LIMITS: Mapping[Crs, tuple[float, float]] = {"degrees": (90.0, 180.0), "metres": (1e8, 1e8)}
 
 
 class Column(NamedTuple):
@@ -111,20 +112,15 @@ def read_places(
     found = {name: table.column(column.names) for name, column in columns.items()}
     found = {name: index for name, index in found.items() if index is not None}
     ids = _ids_of(table, id_columns)
-    bounds = {"degrees": ((-90.0, 90.0), (-180.0, 180.0)), "metres": ((-MAX_METRES, MAX_METRES),) * 2}[crs]
     row_of_id: dict[str, int] = {}
-    rows: list[tuple[float, ...]] = []
-    bad: list[tuple[int, str]] = []
+    rows, bad = [], []
     for number, row in table.rows:
         try:
-            table.require_length(row)
-            point = [table.number(row, i, low, high, crs) for i, (low, high) in zip(position, bounds, strict=True)]
-            known = [_value(table, row, index, columns[name]) for name, index in found.items()]
+            rows.append(_numbers(table, row, position, [(i, columns[name]) for name, i in found.items()], crs))
         except ValueError as error:
             bad.append((number, str(error)))
-            continue
-        _take_id(path, number, "-".join(row[i].strip() for i in ids), table, ids, row_of_id)
-        rows.append((*point, *known))
+        else:
+            _take_id(path, number, "-".join(row[i].strip() for i in ids), table, ids, row_of_id)
     if bad and not skip_bad_rows:
         _say_if_metres(table, position, crs)
         require_no_bad_rows(path, bad)
@@ -137,6 +133,15 @@ def read_places(
     used = tuple(table.header[index] for index in found.values() if index not in read)
     unused = tuple(name for index, name in enumerate(table.header) if name and index not in read | set(found.values()))
     return PlacesTable(places, used, unused, tuple(number for number, _ in bad))
+
+
+def _numbers(
+    table: Table, row: Sequence[str], position: tuple[int, int], known: Sequence[tuple[int, Column]], crs: Crs
+) -> tuple[float, ...]:
+    """Reads position and further columns of a row; raises ValueError at the first that cannot be read."""
+    table.require_length(row)
+    point = [table.number(row, i, -most, most, crs) for i, most in zip(position, LIMITS[crs], strict=True)]
+    return *point, *(_value(table, row, i, column) for i, column in known)
 
 
 def read_sites(path: str | Path) -> Places:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from laegd.scenario.files import read_file
 from laegd.scenario.scenario import in_short, require
 
 SEPARATORS = ",;\t"
@@ -114,11 +115,12 @@ def _length(row: Sequence[str]) -> int:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: Expected a gzipped CSV file, got: {error}. Copy it again.") from error
+    raw = read_file(path, "a CSV file", "Check the path, or remove what is no place.", MAX_BYTES)
+    if path.suffix == ".gz":
+        try:
+            raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: Expected a gzipped CSV file, got: {error}. Copy it again.") from error
     require(len(raw) <= MAX_BYTES, str(path), f"at most {MAX_BYTES / 1e6:.0f} MB", "more", "Remove what is no place.")
     try:
         text = raw.decode("utf-8-sig")

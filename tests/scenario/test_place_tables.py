@@ -1,6 +1,7 @@
 """Tables of places: which columns are read, which rows are refused, and how sites that stand together are joined."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -225,3 +226,11 @@ def test_a_bad_distance_is_refused(within_m):
     """It must be a finite number of metres."""
     with pytest.raises(ValueError, match=r"^merge_sites_m: Expected at least 0"):
         merge_sites(sectors([0.0]), within_m)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_not_waited_for(tmp_path):
+    """Nobody writes into it."""
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"a\.csv: Expected a CSV file, got: a pipe or a device"):
+        read_places(tmp_path / "a.csv", {})
