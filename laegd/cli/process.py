@@ -47,11 +47,11 @@ def own_process() -> None:
     codecs.register_error("laegd", _plain)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="laegd")  # pyright: ignore[reportAttributeAccessIssue]
-    # 0 means unknown, as where the variable is missing; in a few columns help cannot be laid out.
+    # 0 or nothing means unknown, as where the variable is missing; in a few columns help cannot be laid out.
     for name, least in (("COLUMNS", LEAST_COLUMNS), ("LINES", 1)):
-        value = os.environ.get(name, "")
+        value = os.environ.get(name, "") or "0"
         if value.isdecimal() and int(value) < least:
-            del os.environ[name]
+            os.environ.pop(name, None)
 
 
 def _answer_signals_at_once() -> None:
