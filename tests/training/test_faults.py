@@ -255,13 +255,15 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_real_full_disk_and_read_only_disk(small_disk, config, data_root, whole):
-    """A disk of 2 MB fills up between two checkpoints; read-only it is refused; with room the run ends as it should."""
-    workdir = small_disk("size=2m") / "run"
+    """A disk with room for one checkpoint fills up; read-only it is refused; with room the run ends as it should."""
+    two = sum(path.stat().st_blocks * 512 for path in whole.rglob("*"))
+    size = f"size={two * 3 // 2}"  # while one is written, it lies there twice
+    workdir = small_disk(size) / "run"
     with pytest.raises(ValueError, match="Expected room for a checkpoint, got: No space left on device"):
         train(config, workdir, data_root)
     kept = Checkpoints(workdir).last_step()
     assert kept in (2, 4)
-    small_disk("remount,ro,size=2m")
+    small_disk(f"remount,ro,{size}")
     with pytest.raises(ValueError, match=f"{workdir}: Expected a writable folder, got: Read-only file system. Choose"):
         train(config, workdir, data_root)
     small_disk("remount,rw,size=50m")
