@@ -716,7 +716,7 @@ def laegd(*arguments, before="", **options):
 
 def test_batch_that_the_devices_cannot_share_is_refused(tiny_toml, tmp_path):
     """Three graphs on two devices: the line offers 2 and 4."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
     command = ("train", "--config", tiny_toml, "--workdir", tmp_path / "run", "--set", "training.batch_size=3")
     process = laegd(*command, env=environment)
     out, err = process.communicate(timeout=300)

@@ -466,7 +466,7 @@ def test_two_devices_sample_like_one(run, data_root, tmp_path):
 
     generate(Recipe("gs2_gu4_au2", 11, seed=8, labels="none"), tmp_path / "data")
     for devices in (1, 2):
-        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
         arguments = [run, tmp_path / "data", tmp_path / f"{devices}.npz", devices]
         subprocess.run([sys.executable, "-c", SOLVE, *map(str, arguments)], env=environment, check=True)
     one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))

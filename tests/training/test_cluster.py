@@ -40,7 +40,7 @@ def free_port():
 def begin(*arguments, processes=2, devices=2, options=lambda rank: ()):
     """Starts a command as several processes with virtual devices; options(rank): more of one process's arguments."""
     address = f"127.0.0.1:{free_port()}"
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
     started = []
     for rank in range(processes):
         flags = ("--coordinator", address, "--num-processes", processes, "--process-id", rank) if processes > 1 else ()

@@ -117,10 +117,9 @@ train(TINY, Path(sys.argv[1]), Path(sys.argv[2]))
 
 def test_two_devices_train_like_one(run, tmp_path, data_root):
     """The same six steps on one and on two devices end in the same parameters to 1e-5."""
-    flags = "--xla_force_host_platform_device_count=2"
     arguments = [tmp_path / "two", data_root, Path(__file__).parents[1]]
     command = [sys.executable, "-c", TWO_DEVICES, *map(str, arguments)]
-    subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, check=True)
+    subprocess.run(command, env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"}, check=True)
     folders = run, tmp_path / "two"
     one, two = (final_state(folder, None) for folder in folders)
     assert_equal(one, two, rtol=1e-4, atol=1e-5)
