@@ -452,7 +452,7 @@ BAD = {
     ),
     "folder of another recipe": (
         lambda b: (*b.generate()[:5], "--labels", "exact", "--seed", 8, "--out", b.copied(lambda folder: None)),
-        r"shard-00000\.npz: Expected a shard of the same scale, settings, labels and seed, got \{'seed': 9\}",
+        r"shard-00000\.npz: Expected a shard of the same scale, seed, labels, scenario, got \{'seed': 9\}",
     ),
     "no data": (
         lambda b: ("evaluate", "--data", b.path, "--out", b.out),

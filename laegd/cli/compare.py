@@ -127,7 +127,8 @@ def compare(
         )
         work.finish(lambda: write_results(target.out, found))
     m = dataset.manifest
-    title = f"{m.count} instances of {m.scale}, seed {m.seed}, data {dataset.digest}"
+    origin = "of one's own" if m.seed is None else f"seed {m.seed}"
+    title = f"{m.count} instances of {m.scale}, {origin}, data {dataset.digest}"
     show(results_table([summary for summary, _ in results], title))
     if len(names) > 1:
         show(differences_table(found.paired, names[0]))

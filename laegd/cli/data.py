@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from laegd.cli.console import progress_bar, say
-from laegd.cli.methods import OptionalFloat, OptionalInt, OptionalNames, OptionalPath
+from laegd.cli.methods import OptionalFloat, OptionalInt, OptionalName, OptionalNames, OptionalPath
 
 if TYPE_CHECKING:
     from laegd.scenario.places import AnyPlaces
@@ -20,41 +20,60 @@ def _parse_shard(text: str) -> tuple[int, int]:
 
 
 def generate(
-    scale: str,
-    count: int,
     out: Path,
+    scale: OptionalName = None,
+    count: OptionalInt = None,
+    scenarios: OptionalPath = None,
     seed: int = 0,
     labels: Literal["exact", "mcmf", "none"] = "exact",
     shard: Annotated[str, arg(metavar="I/N")] = "1/1",
     workers: int = 0,
     config: OptionalPath = None,
 ) -> None:
-    """Draws networks and labels them: a data set.
+    """Draws networks, or takes one's own, and labels them: a data set.
 
     Args:
+        out: Folder of the data set; an interrupted run goes on there.
         scale: Numbers of ground servers, ground users and aerial users, such as gs3_gu7_au5.
         count: Number of instances.
-        out: Folder of the data set; an interrupted run goes on there.
+        scenarios: Networks of one's own instead of drawn ones: a folder of scenarios, or a list of them, *.jsonl.
         seed: The same seed and settings give the same bytes.
         labels: Certified optimum, the paper's heuristic, or no labels.
         shard: Part i/n, such as 2/16, to share the work between machines.
         workers: Processes; 0: one per core.
         config: TOML with scenario settings that differ from the defaults, such as deadline_s = 1.5.
     """
-    from laegd.graphs.dataset import Recipe
+    from laegd.cli.scenarios import read_scenarios
+    from laegd.graphs.dataset import Collection, Recipe, Source
     from laegd.graphs.dataset import generate as make
     from laegd.graphs.processes import num_cores
     from laegd.scenario.settings import load_scenario_config
 
     part = _parse_shard(shard)
-    settings = load_scenario_config(config) if config else None
-    recipe = Recipe(scale, count, seed, labels, settings) if settings else Recipe(scale, count, seed, labels)
-    with progress_bar(f"{scale} {labels}") as bar:
-        complete = make(recipe, out, part, workers or num_cores(), lambda d, t: bar(d, t, ""))
+    source: Source
+    if scenarios is None:
+        for name, value, example in (("--scale", scale, "gs3_gu7_au5"), ("--count", count, "2000")):
+            if value is None:
+                raise ValueError(f"{name}: Expected a value, or --scenarios, got neither. Use e.g. {name} {example}.")
+        assert scale is not None and count is not None
+        settings = {"scenario": load_scenario_config(config)} if config else {}
+        source = Recipe(scale, count, seed, labels, **settings)
+        what = scale
+    else:
+        options = {"--scale": scale, "--count": count, "--seed": seed or None, "--config": config}
+        for name, value in options.items():
+            if value is not None:
+                raise ValueError(f"{name}: Expected nothing beside --scenarios, got {value}. Leave one of them out.")
+        if out.resolve() == scenarios.resolve():
+            raise ValueError(f"--out: Expected a folder of its own, got {out}, which is an input. Name another.")
+        source = Collection.of(read_scenarios(scenarios), labels)
+        count, what = sum(map(len, source.blocks)), str(scenarios)
+    with progress_bar(f"{what} {labels}") as bar:
+        complete = make(source, out, part, workers or num_cores(), lambda d, t: bar(d, t, ""))
     if complete:
-        say(f"{out}: {count} instances of {scale}, labels {labels}, complete")
-    elif part[0] > recipe.num_blocks:
-        say(f"{out}: part {shard} has nothing to do: {count} instances are {recipe.num_blocks} shards. Use fewer parts")
+        say(f"{out}: {count} instances of {what}, labels {labels}, complete")
+    elif part[0] > source.num_blocks:
+        say(f"{out}: part {shard} has nothing to do: {count} instances are {source.num_blocks} shards. Use fewer parts")
     else:
         say(f"{out}: part {shard} is done; the manifest is written when all parts are")
 
@@ -81,7 +100,8 @@ def export(
         )
     (one,) = dataset.read_range(index, index + 1)
     write_output(out, one.scenarios.scenario(0).to_json())
-    say(f"{out}: instance {index} of {dataset.manifest.scale}")
+    name = "" if dataset.recipe else f", {dataset.name(index)}"
+    say(f"{out}: instance {index} of {dataset.manifest.scale}{name}")
 
 
 def import_sites(

@@ -5,11 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+if TYPE_CHECKING:
+    from laegd.scenario.scenario import Scenario
+
 STDIN = Path("-")
+_BAD_SHOWN = 5  # scenarios in an error
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,34 @@ class Sources(NamedTuple):
         if STDIN in lists and len(named) > 1:
             raise ValueError("scenarios: Expected - by itself, got other files beside it. Name one or the other.")
         return Sources(files, lists, len(named) > 1 or any(path.is_dir() for path in named))
+
+
+def read_scenarios(named: Path) -> "dict[str, Scenario]":
+    """Returns the scenarios of a folder, a list or a file, by name; raises ValueError that names all that are bad."""
+    from laegd.scenario.files import read_file
+    from laegd.scenario.scenario import Scenario
+
+    sources = Sources.of([named])
+    found: dict[str, Scenario] = {}
+    bad = []
+
+    def read(name: str, text: Callable[[], bytes]) -> None:
+        try:
+            found[name] = Scenario.from_json(text())
+        except ValueError as error:
+            bad.append(f"{name}: {error}")
+
+    for path in sources.files:
+        read(path.name, lambda path=path: read_file(path, "a readable scenario file", "Check the path."))
+    for path in sources.lists:
+        with _opened(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    read(f"line {number}", lambda line=line: line)
+    if bad:
+        told = " | ".join(bad[:_BAD_SHOWN]) + (f" | and {len(bad) - _BAD_SHOWN} more." if bad[_BAD_SHOWN:] else "")
+        raise ValueError(f"{named}: {len(bad)} of {len(bad) + len(found)} scenarios cannot be used: {told}")
+    return found
 
 
 def tasks(sources: Sources, out: Path | None, picture: Path | None, reads: Sequence[Path | None]) -> "Tasks":

@@ -44,9 +44,16 @@ class TestSet:
 
     @staticmethod
     def open(folder: Path) -> "TestSet":
-        """Opens a data set and names it for its scale and settings."""
+        """Opens a data set and names it for its scale and settings, networks of one's own for their folder."""
         dataset = Dataset.open(folder)
-        return TestSet(data_name(dataset.manifest.scale, dataset.manifest.scenario), dataset)
+        recipe = dataset.recipe
+        return TestSet(folder.resolve().name if recipe is None else data_name(recipe.scale, recipe.scenario), dataset)
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """Returns what differs from the default scenario settings, by dotted key; empty for networks of one's own."""
+        recipe = self.dataset.recipe
+        return {} if recipe is None else other_settings(recipe.scenario)
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,7 @@ def write_sweep(
             }
             for model in models
         ],
-        "data": [
-            {"name": one.name, "setting": other_settings(one.dataset.manifest.scenario), **about(one.dataset)}
-            for one in test_sets
-        ],
+        "data": [{"name": one.name, "setting": one.setting, **about(one.dataset)} for one in test_sets],
         "results": [{"model": cell.model.name, **msgspec.to_builtins(cell.summary)} for cell in cells],
     }
     rows = ((*row, cell.model.name) for cell in cells for row in csv_rows(cell.summary, cell.rows))

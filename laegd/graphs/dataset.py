@@ -2,35 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
+from laegd.graphs.collection import Collection
+from laegd.graphs.manifest import OWN_FORMAT, Manifest, OwnManifest, common_scale
 from laegd.graphs.processes import spread
-from laegd.graphs.shard_file import read_arrays, read_bytes
-from laegd.graphs.shards import (
-    BLOCK,
-    DATASET_FORMAT,
-    LabelMethod,
-    Recipe,
-    check_shard,
-    draw_feasible,
-    make_block,
-    shard_name,
-)
+from laegd.graphs.shard_file import DATASET_FORMAT, read_arrays, read_bytes
+from laegd.graphs.shards import BLOCK, LabelMethod, Recipe, Source, check_shard, draw_feasible, make_block, shard_name
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.files import clear_unfinished, read_file, require_writable, write_atomically
-from laegd.scenario.generator import ScenarioConfig
-from laegd.scenario.scenario import Nodes, ScenarioBatch, decode_json, require, settings_to_dict
+from laegd.scenario.scenario import Nodes, Scenario, ScenarioBatch, decode_json, require, settings_to_dict
 
-__all__ = ["BLOCK", "Dataset", "Labelled", "Recipe", "draw_feasible", "generate", "shard_name"]
+__all__ = ["BLOCK", "Collection", "Dataset", "Labelled", "Recipe", "Source", "draw_feasible", "generate", "shard_name"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Labelled:
 
 
 def generate(
-    recipe: Recipe,
+    source: Source,
     folder: Path,
     shard: tuple[int, int] = (1, 1),
     workers: int = 1,
@@ -62,8 +54,8 @@ def generate(
     """Makes the data set, or part i of n of it; continues where an earlier run stopped.
 
     Args:
-        recipe: What to make.
-        folder: Where; shards of the same recipe are kept, of another one refused.
+        source: What to draw, or networks of one's own.
+        folder: Where; shards of the same source are kept, of another one refused.
         shard: (i, n), 1 <= i <= n: make every n-th block, beginning with the i-th.
         workers: Processes; 1 works in this one.
         progress: Called with the instances done and asked for.
@@ -76,20 +68,20 @@ def generate(
     require(workers >= 1, "workers", "at least 1 process", workers, "Use one per core.")
     _require_own_folder(folder)
     clear_unfinished(folder)
-    blocks = list(range(index - 1, recipe.num_blocks, parts))
-    total = sum(recipe.block_count(block) for block in blocks)
+    blocks = list(range(index - 1, source.num_blocks, parts))
+    total = sum(source.sizes(block).instances for block in blocks)
     present = [block for block in blocks if (folder / shard_name(block)).exists()]
     for block in present:
-        check_shard(folder / shard_name(block), recipe, block)
-    done = sum(recipe.block_count(block) for block in present)
+        check_shard(folder / shard_name(block), source, block)
+    done = sum(source.sizes(block).instances for block in present)
     progress(done, total)
-    for block, content in _make_blocks(recipe, [block for block in blocks if block not in set(present)], workers):
+    for block, content in _make_blocks(source, [block for block in blocks if block not in set(present)], workers):
         write_atomically(folder / shard_name(block), content)
-        done += recipe.block_count(block)
+        done += source.sizes(block).instances
         progress(done, total)
-    if not all((folder / shard_name(block)).exists() for block in range(recipe.num_blocks)):
+    if not all((folder / shard_name(block)).exists() for block in range(source.num_blocks)):
         return False
-    _write_manifest(recipe, folder)
+    _write_manifest(source, folder)
     return True
 
 
@@ -104,14 +96,25 @@ def _require_own_folder(folder: Path) -> None:
             raise ValueError(f"{path}: Expected the manifest of a data set, got another file. Choose another folder.")
 
 
-def _make_blocks(recipe: Recipe, blocks: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:
+def _make_blocks(source: Source, blocks: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:
     if workers == 1 or len(blocks) < 2:
-        yield from ((block, make_block(recipe, block)) for block in blocks)
+        yield from ((block, make_block(source, block)) for block in blocks)
     else:
-        yield from spread(partial(make_block, recipe), blocks, workers)
+        yield from spread(partial(make_block, source), blocks, workers)
 
 
-def _write_manifest(recipe: Recipe, folder: Path) -> None:
+def _write_manifest(source: Source, folder: Path) -> None:
+    if isinstance(source, Collection):
+        manifest = _own_manifest(source, folder)
+    else:
+        assert isinstance(source, Recipe)
+        manifest = _drawn_manifest(source, folder)
+    manifest["versions"] = {name: version(name) for name in ("laegd", "numpy", "scipy", "highspy", "networkx")}
+    manifest["shards"] = manifest.pop("shards")  # the longest comes last
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+
+
+def _drawn_manifest(recipe: Recipe, folder: Path) -> dict[str, Any]:
     settings, shards = settings_to_dict(recipe), []
     networks = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for block in range(recipe.num_blocks):
@@ -121,57 +124,30 @@ def _write_manifest(recipe: Recipe, folder: Path) -> None:
             networks.update(values.tobytes())
         digest = hashlib.sha256(read_bytes(path)).hexdigest()
         shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
-    manifest = {
+    return {
         "format": DATASET_FORMAT,
         **{key: settings[key] for key in ("scale", "count", "seed", "labels")},
         "redrawn": sum(entry["redrawn"] for entry in shards),
         "networks": networks.hexdigest(),
         "scenario": settings["scenario"],
-        "versions": {name: version(name) for name in ("laegd", "numpy", "scipy", "highspy", "networkx")},
         "shards": shards,
     }
-    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
 
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-
-
-class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A shard as the manifest names it."""
-
-    file: str
-    count: int
-    redrawn: int
-    sha256: Sha256
-
-
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`manifest.json`."""
-
-    format: Literal["laegd-dataset/1"]
-    scale: str
-    count: int
-    seed: int
-    labels: LabelMethod
-    redrawn: int
-    """Instances without a feasible plan that were drawn again, in whole blocks."""
-    networks: Sha256
-    """SHA-256 of the recipe and the networks drawn; unlike those of the shards it is the same on every machine."""
-    scenario: ScenarioConfig
-    versions: dict[str, str]
-    shards: tuple[ShardEntry, ...]
-
-
-def _check_manifest(manifest: Manifest) -> None:
-    """Raises unless the shards are such as `generate` makes."""
-    count = sum(entry.count for entry in manifest.shards)
-    if count != manifest.count:
-        raise ValueError(f"Expected count = {count}, as the shards have, got {manifest.count}. Generate it again.")
-    Recipe(manifest.scale, manifest.count, manifest.seed, manifest.labels, manifest.scenario)
-    for block, entry in enumerate(manifest.shards):
-        sound = entry.file == shard_name(block) and 1 <= entry.count <= BLOCK
-        expected = f"file {shard_name(block)} and a count from 1 to {BLOCK}"
-        require(sound, f"shards[{block}]", expected, (entry.file, entry.count), "Generate it again.")
+def _own_manifest(collection: Collection, folder: Path) -> dict[str, Any]:
+    shards = []
+    for block in range(collection.num_blocks):
+        path = folder / shard_name(block)
+        check_shard(path, collection, block)
+        shards.append(collection.entry(block, hashlib.sha256(read_bytes(path)).hexdigest()))
+    return {
+        "format": OWN_FORMAT,
+        "scale": common_scale(shards),
+        "count": sum(entry.count for entry in shards),
+        "labels": collection.labels,
+        "networks": collection.digest(),
+        "shards": msgspec.to_builtins(shards),
+    }
 
 
 @dataclass(frozen=True)
@@ -179,7 +155,7 @@ class Dataset:
     """A data set on disk; shards are read, and checked against their hashes, when asked for."""
 
     folder: Path
-    manifest: Manifest
+    manifest: Manifest | OwnManifest
 
     @property
     def digest(self) -> str:
@@ -192,13 +168,46 @@ class Dataset:
         return hashlib.sha256("".join(entry.sha256 for entry in self.manifest.shards).encode()).hexdigest()[:16]
 
     @staticmethod
+    def from_scenarios(
+        scenarios: Mapping[str, Scenario] | Sequence[Scenario],
+        folder: Path,
+        labels: LabelMethod = "exact",
+        workers: int = 1,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> "Dataset":
+        """Labels networks of one's own and writes them as a data set; continues where an earlier call stopped.
+
+        Networks of one size, channel and chip stand together, in the order in which they come.
+
+        Args:
+            scenarios: By name, or in a list, where their names are their numbers; ids are not kept.
+            folder: Where; shards of the same networks are kept, of others refused.
+            labels: Certified optimum, the paper's heuristic, or no labels.
+            workers: Processes; 1 works in this one.
+            progress: Called with the instances done and their number.
+
+        Raises:
+            ValueError: There are no networks, some have no feasible plan, or the folder is of another data set.
+
+        Example:
+            >>> data = laegd.Dataset.from_scenarios(scenarios, Path("data/city"))
+        """
+        named = scenarios if isinstance(scenarios, Mapping) else {str(i): one for i, one in enumerate(scenarios)}
+        generate(Collection.of(named, labels), folder, workers=workers, progress=progress)
+        return Dataset.open(folder)
+
+    @staticmethod
     def open(folder: Path) -> "Dataset":
         """Opens a data set; raises ValueError where the folder holds none or its manifest is bad."""
         path = folder / "manifest.json"
-        text = read_file(path, "a finished data set", "Make it with `laegd generate`, all shards.")
+        remedy = "Make it with `laegd generate`, all shards."
+        if not path.exists() and any(folder.glob("*.json")):
+            remedy = f"Label scenarios with `laegd generate --scenarios {folder} --out DATA`."
+        text = read_file(path, "a finished data set", remedy)
         try:
-            manifest = decode_json(text, Manifest, f"a {DATASET_FORMAT} manifest", "Generate it again.")
-            _check_manifest(manifest)
+            expected, kinds = f"a {DATASET_FORMAT} manifest", Manifest | OwnManifest
+            manifest: Manifest | OwnManifest = decode_json(text, kinds, expected, "Generate it again.")
+            manifest.check()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         return Dataset(folder, manifest)
@@ -207,17 +216,22 @@ class Dataset:
         return self.manifest.count
 
     @property
-    def recipe(self) -> Recipe:
-        """What the data set was made from."""
-        m = self.manifest
-        return Recipe(m.scale, m.count, m.seed, m.labels, m.scenario)
+    def recipe(self) -> Recipe | None:
+        """What the data set was drawn from; None for networks of one's own."""
+        return self.manifest.recipe if isinstance(self.manifest, Manifest) else None
+
+    def name(self, index: int) -> str:
+        """Returns what an instance is called: a network of one's own by its name, a drawn one by its number."""
+        if isinstance(self.manifest, Manifest):
+            return str(index)
+        return [name for entry in self.manifest.shards for name in entry.names][index]
 
     def read(self, shard: int) -> Labelled:
         """Reads one shard; raises ValueError that names it where it is missing, damaged or altered."""
         entry = self.manifest.shards[shard]
         path = self.folder / entry.file
         content = read_bytes(path)
-        arrays = read_arrays(path, content, self.recipe.sizes(shard)._replace(instances=entry.count))
+        arrays = read_arrays(path, content, self.manifest.sizes(shard))
         digest = hashlib.sha256(content).hexdigest()
         require(
             digest == entry.sha256,
@@ -226,7 +240,7 @@ class Dataset:
             digest,
             "It was altered: delete it and generate again.",
         )
-        return self._labelled(arrays)
+        return self._labelled(shard, arrays)
 
     def read_range(self, first: int, last: int) -> Iterator[Labelled]:
         """Reads the instances from `first` until before `last`, a shard at a time, and no other shard."""
@@ -238,7 +252,15 @@ class Dataset:
             begin += entry.count
 
     def read_all(self) -> Labelled:
-        """Reads all shards into one batch."""
+        """Reads all shards into one batch; raises ValueError where they differ in size, channel or chip."""
+        kinds = {(*self.manifest.sizes(i)[1:], *self.manifest.physics(i)) for i in range(len(self.manifest.shards))}
+        require(
+            len(kinds) == 1,
+            str(self.folder),
+            "networks of one size, channel and chip",
+            f"{len(kinds)} kinds",
+            "Read them shard by shard.",
+        )
         parts = [self.read(shard) for shard in range(len(self.manifest.shards))]
 
         def join(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -251,10 +273,10 @@ class Dataset:
         }
         return Labelled(scenarios, InstanceBatch.from_scenarios(scenarios), **columns)
 
-    def _labelled(self, arrays: dict[str, np.ndarray]) -> Labelled:
-        settings = self.manifest.scenario
-        nodes = Nodes(**{name: arrays[name] for name in Nodes._fields})
-        scenarios = ScenarioBatch(settings.channel, settings.chip_energy_factor, nodes)
+    def _labelled(self, shard: int, arrays: dict[str, np.ndarray]) -> Labelled:
+        scenarios = ScenarioBatch(
+            *self.manifest.physics(shard), Nodes(**{name: arrays[name] for name in Nodes._fields})
+        )
         return Labelled(
             scenarios,
             InstanceBatch.from_scenarios(scenarios),

@@ -16,6 +16,7 @@ import numpy as np
 from laegd.scenario.files import read_file
 from laegd.scenario.scenario import Nodes, in_short, require
 
+DATASET_FORMAT = "laegd-dataset/1"  # of a shard, and of the manifest of drawn networks
 MAX_ABOUT = 100_000  # characters in which a shard tells what it is
 LABELS = ("server", "share", "cost", "lower_bound")
 MAX_SHARE = 1.0 + 1e-6

@@ -1,37 +1,64 @@
-"""Shards of data sets: what they are made from, how one is drawn and labelled, and its file.
+"""Shards of data sets: what they are made from, how one is labelled, and its file.
 
-Instances are drawn and labelled in blocks of `BLOCK`, block k from the random stream (seed, k), so any machine can
-make any block: the networks are the same to the last bit, labels to rounding (on one kind of processor, to the last bit
-too). A block is one shard file and tells what it is.
+Instances are labelled in blocks of at most `BLOCK`. Drawn ones come block k from the random stream (seed, k), so any
+machine can make any block: the networks are the same to the last bit, labels to rounding (on one kind of processor, to
+the last bit too). A block is one shard file and tells what it is.
 """
 
 import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from laegd.graphs.shard_file import Sizes, read_about, read_arrays, read_bytes
+from laegd.graphs.shard_file import DATASET_FORMAT, Sizes, read_about, read_arrays, read_bytes
 from laegd.problem.instance import InstanceBatch, Plan
 from laegd.problem.networks import draw_feasible
 from laegd.scenario.generator import Scale, ScenarioConfig
-from laegd.scenario.scenario import Nodes, require, require_pairs, settings_to_dict
+from laegd.scenario.scenario import Nodes, ScenarioBatch, require, require_pairs, settings_to_dict
 from laegd.solvers.exact import ExactSolver
 
-DATASET_FORMAT = "laegd-dataset/1"
 BLOCK = 250  # instances a shard: a few seconds of labelling, a few hundred kilobytes
 MAX_COUNT = 100_000_000  # instances of a data set
 MAX_PAIRS = 20_000  # of a user and a server in one network; a block's arrays over them take 40 MB each
+MAX_BLOCK_PAIRS = BLOCK * MAX_PAIRS
 MAX_SEED = 2**63 - 1
 
 LabelMethod = Literal["exact", "mcmf", "none"]
 
 
+@runtime_checkable
+class Source(Protocol):
+    """Where the networks of a data set come from."""
+
+    @property
+    def labels(self) -> LabelMethod:
+        """How they are labelled."""
+        ...
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of shards."""
+        ...
+
+    def sizes(self, block: int) -> Sizes:
+        """Numbers of what a shard holds."""
+        ...
+
+    def identity(self, block: int) -> dict[str, Any]:
+        """Returns what a shard depends on."""
+        ...
+
+    def networks(self, block: int) -> tuple[ScenarioBatch, int]:
+        """Returns a shard's networks, and how many were drawn again because they had no feasible plan."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """What a data set is made from; the same recipe gives the same networks."""
+    """What a drawn data set is made from; the same recipe gives the same networks."""
 
     scale: str
     count: int
@@ -62,9 +89,16 @@ class Recipe:
         num_servers = scale.num_ground_servers + self.scenario.num_haps
         return Sizes(self.block_count(block), scale.num_users, num_servers)
 
-    def identity(self) -> dict[str, Any]:
-        """Returns what a whole block depends on: everything but the count."""
+    def identity(self, block: int) -> dict[str, Any]:
+        """Returns what a whole block depends on beside its number: everything but the count."""
         return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
+
+    def networks(self, block: int) -> tuple[ScenarioBatch, int]:
+        """Draws a block's networks; returns them and the number of redrawn ones."""
+        rng = np.random.default_rng([self.seed, block])
+        # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
+        scenarios, redrawn = draw_feasible(self.scenario, Scale.parse(self.scale), BLOCK, rng)
+        return scenarios[: self.block_count(block)], redrawn
 
 
 def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
@@ -77,23 +111,19 @@ def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:
     return MCMFSolver().solve(instances)
 
 
-def make_block(recipe: Recipe, block: int) -> bytes:
-    """Draws and labels one shard and returns its file's bytes (npz)."""
-    rng = np.random.default_rng([recipe.seed, block])
-    # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
-    scenarios, redrawn = draw_feasible(recipe.scenario, Scale.parse(recipe.scale), BLOCK, rng)
-    keep = recipe.block_count(block)
-    scenarios = scenarios[:keep]
-    plans = _label(recipe.labels, InstanceBatch.from_scenarios(scenarios))
+def make_block(source: Source, block: int) -> bytes:
+    """Labels one shard's networks and returns its file's bytes (npz)."""
+    scenarios, redrawn = source.networks(block)
+    plans = _label(source.labels, InstanceBatch.from_scenarios(scenarios))
     users = scenarios.nodes.user_is_aerial.shape
-    nan = np.full(keep, np.nan)
+    nan = np.full(len(scenarios), np.nan)
     labels = {
         "server": np.stack([plan.server for plan in plans]).astype(np.int16) if plans else np.full(users, -1, np.int16),
         "share": np.stack([plan.share for plan in plans]) if plans else np.zeros(users),
         "cost": np.array([plan.cost for plan in plans]) if plans else nan,
         "lower_bound": np.array([np.nan if p.lower_bound is None else p.lower_bound for p in plans]) if plans else nan,
     }
-    about = {"format": DATASET_FORMAT, "recipe": recipe.identity(), "block": block, "redrawn": redrawn}
+    about = {"format": DATASET_FORMAT, "recipe": source.identity(block), "block": block, "redrawn": redrawn}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer, about=np.array(json.dumps(about, sort_keys=True)), **scenarios.nodes._asdict(), **labels
@@ -106,16 +136,16 @@ def shard_name(block: int) -> str:
     return f"shard-{block:05d}.npz"
 
 
-def check_shard(path: Path, recipe: Recipe, block: int) -> tuple[int, Nodes]:
-    """Checks that a shard is whole and of this recipe; returns its number of redrawn instances, and its networks."""
-    content, identity = read_bytes(path), recipe.identity()
+def check_shard(path: Path, source: Source, block: int) -> tuple[int, Nodes]:
+    """Checks that a shard is whole and of this source; returns its number of redrawn instances, and its networks."""
+    content, identity = read_bytes(path), source.identity(block)
     about = read_about(path, content)
     require(
         about.recipe == identity and about.block == block,
         str(path),
-        "a shard of the same scale, settings, labels and seed",
+        f"a shard of the same {', '.join(identity)}",
         {key: value for key, value in about.recipe.items() if value != identity.get(key)},
         "Choose another folder, or delete this one.",
     )
-    arrays = read_arrays(path, content, recipe.sizes(block))
+    arrays = read_arrays(path, content, source.sizes(block))
     return about.redrawn, Nodes(*(arrays[name] for name in Nodes._fields))

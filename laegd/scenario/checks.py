@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict
 from numbers import Real
+from types import UnionType
 from typing import Any, TypeGuard, TypeVar
 
 import msgspec
@@ -56,7 +57,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def decode_json(text: bytes | str, kind: type[Decoded], expected: str, remedy: str) -> Decoded:
+def decode_json(text: bytes | str, kind: type[Decoded] | UnionType, expected: str, remedy: str) -> Decoded:
     """Reads JSON of a kind; raises ValueError with the path of the first bad field."""
     mark = "\ufeff" if isinstance(text, str) else b"\xef\xbb\xbf"  # byte-order mark, as Windows' editors write it
     try:

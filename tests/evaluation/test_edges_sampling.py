@@ -82,7 +82,7 @@ def check_all(scenarios, decoding: DecodeConfig) -> None:
             assert not plan.feasible or plan.cost >= best.cost * (1 - 1e-9)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@settings(max_examples=3, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_networks_of_any_weights_plan_wild_networks_within_every_constraint(scenarios):
     """Chance, denoiser and actor: sound plans, refused only where none exists, never below the certified optimum."""

@@ -116,7 +116,7 @@ def data_set(folder: Path) -> Path:
 def _read_data_set(folder: Path) -> Labelled:
     """Opens the data set and reads its shards."""
     data = Dataset.open(folder)
-    assert data.digest and data.files_digest and data.recipe.num_blocks
+    assert data.digest and data.files_digest and data.manifest.sizes(0)
     labelled = data.read(0)
     assert len(labelled) == data.manifest.shards[0].count
     assert len(data.read_all()) == data.manifest.count

@@ -158,7 +158,7 @@ def test_missing_shard_is_named(copy):
 def test_folder_of_another_recipe_is_refused(copy):
     """Another seed, scale or setting does not mix in."""
     for recipe in (Recipe("gs2_gu4_au2", 270, 12), Recipe("gs2_gu4_au2", 270, 11, "mcmf")):
-        with pytest.raises(ValueError, match="Expected a shard of the same scale, settings, labels and seed"):
+        with pytest.raises(ValueError, match="Expected a shard of the same scale, seed, labels, scenario"):
             generate(recipe, copy)
 
 

@@ -75,7 +75,7 @@ def test_users_of_whom_nobody_knows_whether_they_fit_are_answered_within_moments
     assert 0 < lower_bound(Instance.from_scenario(scenario)) < np.inf
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(wild.scenarios())
 def test_every_solver_plans_wild_networks_within_every_constraint(scenario):
     """Any numbers, ties and deadlines: sound plans, never below the optimum; exact finds it, and proves it."""

@@ -115,6 +115,7 @@ train(TINY, Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_like_one(run, tmp_path, data_root):
     """The same six steps on one and on two devices end in the same parameters to 1e-5."""
     arguments = [tmp_path / "two", data_root, Path(__file__).parents[1]]

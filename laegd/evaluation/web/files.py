@@ -63,7 +63,8 @@ class Data(msgspec.Struct, frozen=True):
 
     scale: str
     count: int
-    seed: int
+    seed: int | None
+    """None: networks of one's own."""
     labels: str
     digest: str
     name: str = ""

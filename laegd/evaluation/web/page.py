@@ -139,9 +139,8 @@ def _headline(file: ResultFile) -> str:
 def _data_in_words(data: Data) -> str:
     setting = "".join(f", {key} = {value}" for key, value in data.setting.items())
     name = f"{data.name}: " if data.name and data.name != data.scale else ""
-    return (
-        f"{name}{data.count:,} networks of {data.scale}{setting}, seed {data.seed}, labels {data.labels}, {data.digest}"
-    )
+    origin = "of one's own" if data.seed is None else f"seed {data.seed}"
+    return f"{name}{data.count:,} networks of {data.scale}{setting}, {origin}, labels {data.labels}, {data.digest}"
 
 
 def _facts(file: ResultFile, name: str) -> list[tuple[str, str]]:
