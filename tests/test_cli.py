@@ -601,6 +601,14 @@ BAD = {
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "re", "--time-limit-s", 3),
         "--time-limit-s: Expected a method that heeds it, exact or certified, got re. Leave that out",
     ),
+    "memory limit of a method that takes none": (
+        lambda b: ("solve", b.scenario, "--out", b.out, "--method", "mcmf", "--memory-limit-mib", 300),
+        "--memory-limit-mib: Expected a method that heeds it, exact or certified, got mcmf. Leave that out",
+    ),
+    "memory limit of nothing": (
+        lambda b: ("evaluate", "--data", b.data, "--out", b.out, "--methods", "exact", "--memory-limit-mib", 0.5),
+        r"--memory-limit-mib: Expected at least 1 MiB, got 0\.5\. Give e\.g\. 4096",
+    ),
     "certifying of what is proved": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--certify", "full"),
         "--certify: Expected a method that heeds it, one that does not prove its gap itself, got exact",

@@ -151,6 +151,15 @@ def test_a_network_without_a_plan_is_refused_before_a_solver_is_made(cli, folder
     assert "u0, u1, u2, u3, u4, u5 cannot be served (rate): the " in err and err.count("cannot be served") == 1
 
 
+def test_memory_limit_reaches_the_proof(cli, folder, tmp_path, monkeypatch):
+    """In MiB on the command line, in bytes in the search."""
+    monkeypatch.setattr("laegd.solvers.exact.memory_of_machine", lambda: pytest.fail("asked the machine"))
+    command = (folder / "a.json", "--memory-limit-mib", 300, "--out", tmp_path / "plan.json")
+    assert "certified gap 0.0000 %" in cli(*command)[1]
+    with pytest.raises(pytest.fail.Exception, match="asked the machine"):
+        cli(folder / "a.json", "--out", tmp_path / "other.json")
+
+
 def test_certifying_is_told_apart_and_can_be_left_out(cli, folder, tmp_path):
     """mcmf proves nothing: its gap and the time of it stand in the line, or neither."""
     command = (folder / "a.json", "--method", "mcmf", "--out", tmp_path / "plan.json")

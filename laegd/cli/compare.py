@@ -12,7 +12,8 @@ from laegd.cli.effects import require_effects
 from laegd.cli.methods import (
     AS_TRAINED,
     METHODS,
-    OptionalFloat,
+    WITHOUT_LIMITS,
+    Limits,
     OptionalName,
     OptionalNames,
     Sampling,
@@ -48,10 +49,10 @@ def evaluate(
     checkpoint: Runs = (),
     methods: OptionalNames = None,
     reference: OptionalName = None,
-    time_limit_s: OptionalFloat = None,
     examples: int = NUM_EXAMPLES,
     workers: int = 1,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+    limits: Annotated[Limits, OmitArgPrefixes] = WITHOUT_LIMITS,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
@@ -68,10 +69,10 @@ def evaluate(
             runs and random-belief, exact.
         reference: What costs are compared with: optimum or mcmf, as the data are labelled, or one of the methods;
             default: the labels.
-        time_limit_s: Per instance, for exact.
         examples: Instances whose whole plans are written too, for a report.
         workers: Processes for re, ao, mcmf and exact; their times suffer where cores are shared.
         overwrite: Replaces finished results of that name; an input never.
+        limits: Of exact and certified.
         sampling: Settings of learned methods and random-belief.
         cluster: Where several processes share the instances.
     """
@@ -83,10 +84,10 @@ def evaluate(
     dataset = Dataset.open(data)
     names = None if methods is None else split_names(methods)
     if names is not None:
-        require_effects(names, False, sampling, time_limit_s, workers)
+        require_effects(names, False, sampling, limits, workers)
         choose_reference(reference, [dataset], names)
     runs = _joined(checkpoint)
-    solvers = make_solvers(names, runs, sampling, time_limit_s)
+    solvers = make_solvers(names, runs, sampling, limits)
     target = Target(out, (data, *runs), overwrite, cluster.stuck_after_s)
     compare(solvers, dataset, target, reference, settings)
 
@@ -143,9 +144,9 @@ def sweep(
     out: Path,
     methods: OptionalNames = None,
     reference: OptionalName = None,
-    time_limit_s: OptionalFloat = None,
     workers: int = 1,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+    limits: Annotated[Limits, OmitArgPrefixes] = WITHOUT_LIMITS,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
@@ -160,9 +161,9 @@ def sweep(
         methods: Methods without a network to compare with, such as ao,exact.
         reference: What costs are compared with: optimum or mcmf, as the data are labelled, or one of the methods;
             default: the labels.
-        time_limit_s: Per instance, for exact.
         workers: Processes for methods without a network.
         overwrite: Replaces finished results of that name; an input never.
+        limits: Of exact and certified.
         sampling: Settings of the networks.
         cluster: Where several processes share the instances.
     """
@@ -176,8 +177,8 @@ def sweep(
     runs, folders = _joined(checkpoint), _joined(data)
     target = Target(out, (*runs, *folders), overwrite, cluster.stuck_after_s)
     test_sets = _open_test_sets(folders)
-    free = _model_free(methods, sampling, time_limit_s)
-    require_effects([model.name for model in free], True, sampling, time_limit_s, workers)
+    free = _model_free(methods, sampling, limits)
+    require_effects([model.name for model in free], True, sampling, limits, workers)
     reference = choose_reference(reference, [one.dataset for one in test_sets], [model.name for model in free])
     models = [*_load_models(runs, sampling, free), *free]
     subject = {
@@ -220,7 +221,7 @@ def _open_test_sets(folders: Sequence[Path]) -> "list[TestSet]":
     return test_sets
 
 
-def _model_free(methods: str | None, sampling: Sampling, time_limit_s: float | None) -> "list[Model]":
+def _model_free(methods: str | None, sampling: Sampling, limits: Limits) -> "list[Model]":
     from laegd.evaluation.sweep import Model
 
     names = [] if methods is None else split_names(methods)
@@ -228,7 +229,7 @@ def _model_free(methods: str | None, sampling: Sampling, time_limit_s: float | N
         if not is_model_free(name):
             free = ", ".join((*filter(is_model_free, METHODS), "exact@SECONDS"))
             raise ValueError(f"--methods: Expected any of {free}, got {name}. Name a network's run in --checkpoint.")
-    solvers = [make_model_free(name, sampling.seed, time_limit_s) for name in names]
+    solvers = [make_model_free(name, sampling.seed, limits) for name in names]
     return [Model(solver.name, solver, settings_of(solver)) for solver in solvers]
 
 

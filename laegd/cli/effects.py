@@ -2,29 +2,31 @@
 
 from collections.abc import Sequence
 
-from laegd.cli.methods import Sampling, is_model_free
+from laegd.cli.methods import Limits, Sampling, is_model_free
 
 
-def require_effects(
-    methods: Sequence[str], networks: bool, sampling: Sampling, time_limit_s: float | None, workers: int
-) -> None:
+def require_effects(methods: Sequence[str], networks: bool, sampling: Sampling, limits: Limits, workers: int) -> None:
     """Raises ValueError at the first option of a comparison that none of its methods heeds.
 
     Args:
         methods: Names of those that are compared.
         networks: Whether networks are compared beside them.
         sampling: Settings of methods that sample.
-        time_limit_s: Per instance, of exact and certified.
+        limits: Of exact and certified.
         workers: Processes of methods without a network.
     """
     host = [name for name in methods if is_model_free(name)]
     sampled = networks or len(host) < len(methods)
+    got = ", ".join(methods) or "networks alone"
+
+    def among(expected: str) -> str:
+        return f"Expected {expected} among the methods, got {got}. Add it, or leave that out."
+
+    limits.require_heeded(bool({"exact", "certified"} & {*methods}), among("exact or certified"))
     heeded = {
-        "--time-limit-s": (time_limit_s is None or bool({"exact", "certified"} & {*methods}), "exact or certified"),
         "--workers": (workers == 1 or bool(host), "one without a network, such as exact"),
         "--seed": (sampling.seed == 0 or sampled or "re" in methods, "one that draws, such as re"),
     }
     for option, (sound, expected) in heeded.items():
         if not sound:
-            got = ", ".join(methods) or "networks alone"
-            raise ValueError(f"{option}: Expected {expected} among the methods, got {got}. Add it, or leave that out.")
+            raise ValueError(f"{option}: {among(expected)}")

@@ -12,6 +12,7 @@ from tyro.conf import arg
 if TYPE_CHECKING:
     from laegd.evaluation.gadsg import GADSG, PlanConfig
     from laegd.problem.instance import Solver
+    from laegd.solvers.exact import ExactSolver
 
 LEARNED = ("grlo", "gdsg", "gdsg-both", "gadsg", "gadsg-directed")
 METHODS = ("re", "ao", "mcmf", "mcmf-search", *LEARNED, "random-belief", "certified", "exact")
@@ -62,6 +63,36 @@ class Sampling:
 AS_TRAINED = Sampling()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Of proofs: at one of them the best plan is the answer, with its gap."""
+
+    time_limit_s: OptionalFloat = None
+    """Per instance, for exact and certified; default: none."""
+    memory_limit_mib: OptionalFloat = None
+    """For exact and certified; default: half of what the machine, or its control group, has."""
+
+    def solver(self) -> "ExactSolver":
+        """Returns the exact solver within these limits."""
+        from laegd.solvers.exact import ExactSolver
+
+        memory = self.memory_limit_mib
+        if memory is not None and not (math.isfinite(memory) and memory >= 1):
+            raise ValueError(f"--memory-limit-mib: Expected at least 1 MiB, got {memory:g}. Give e.g. 4096.")
+        return ExactSolver(
+            time_limit_s=self.time_limit_s, memory_limit_bytes=None if memory is None else int(memory * 2**20)
+        )
+
+    def require_heeded(self, proves: bool, expected: str) -> None:
+        """Raises ValueError where a limit is given to methods that have none; `expected` tells what they are."""
+        for option, value in (("--time-limit-s", self.time_limit_s), ("--memory-limit-mib", self.memory_limit_mib)):
+            if value is not None and not proves:
+                raise ValueError(f"{option}: {expected}")
+
+
+WITHOUT_LIMITS = Limits()
+
+
 def split_names(text: str, option: str = "--methods") -> list[str]:
     """Reads method names separated by commas; raises ValueError at one that is unknown or there twice."""
     names = [name.strip() for name in text.split(",")]
@@ -97,7 +128,7 @@ def is_model_free(name: str) -> bool:
     return name not in (*LEARNED, "random-belief", "certified")
 
 
-def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None, option: str = "--methods") -> "Solver":
+def make_model_free(name: str, seed: int = 0, limits: Limits = WITHOUT_LIMITS, option: str = "--methods") -> "Solver":
     """Builds a solver that needs no network."""
     match name:
         case "re":
@@ -116,17 +147,15 @@ def make_model_free(name: str, seed: int = 0, time_limit_s: float | None = None,
             from laegd.solvers.mcmf import MCMF_SEARCH
 
             return MCMF_SEARCH
-    from laegd.solvers.exact import ExactSolver
-
-    limit = time_limit_s if name == "exact" else _time_limit(name, option)
-    return ExactSolver(name=name, time_limit_s=limit)
+    solver = limits.solver()
+    return solver if name == "exact" else replace(solver, name=name, time_limit_s=_time_limit(name, option))
 
 
 def make_solvers(
     names: Sequence[str] | None,
     checkpoints: Sequence[Path],
     sampling: Sampling,
-    time_limit_s: float | None = None,
+    limits: Limits = WITHOUT_LIMITS,
     option: str = "--methods",
 ) -> "list[Solver]":
     """Builds the named solvers; a network is loaded once. None: all that the given runs allow.
@@ -137,15 +166,12 @@ def make_solvers(
         if name in LEARNED and name != "gadsg" and not checkpoints:
             raise ValueError(f"--checkpoint: Expected a run folder for method {name}, got none. Train one first.")
     host: dict[str, Solver] = {
-        name: make_model_free(name, sampling.seed, time_limit_s, option)
-        for name in (names or METHODS)
-        if is_model_free(name)
+        name: make_model_free(name, sampling.seed, limits, option) for name in (names or METHODS) if is_model_free(name)
     }
     if not checkpoints and sampling == AS_TRAINED and {*(names or ())} - host.keys() == {"certified"}:
         from laegd.evaluation.certified import Certified
-        from laegd.solvers.exact import ExactSolver
 
-        host["certified"] = Certified(exact=ExactSolver(time_limit_s=time_limit_s))  # loads its network when it asks
+        host["certified"] = Certified(exact=limits.solver())  # loads its network when it asks
     elif not checkpoints and {"gadsg", "certified"} & {*(names or ())}:
         from laegd.training.model_file import DEFAULT  # loads JAX, which the other methods do not need
 
@@ -157,7 +183,7 @@ def make_solvers(
             f"{option}: Expected a method that samples, such as gadsg, with {given}, got {', '.join(names or host)}. "
             "Name one, or leave that out."
         )
-    sampled = _sampled_solvers(checkpoints, sampling, time_limit_s) if needed else {}
+    sampled = _sampled_solvers(checkpoints, sampling, limits) if needed else {}
     if names is None:
         first = ["re", "ao", "mcmf"]
         names = [*first, *(name for name in METHODS if name in sampled and name != "certified"), "exact"]
@@ -176,12 +202,9 @@ def load_network(run: Path, sampling: Sampling) -> "GADSG":
     return replace(network, settings=sampling.applied_to(network.settings))
 
 
-def _sampled_solvers(
-    checkpoints: Sequence[Path], sampling: Sampling, time_limit_s: float | None
-) -> "dict[str, Solver]":
+def _sampled_solvers(checkpoints: Sequence[Path], sampling: Sampling, limits: Limits) -> "dict[str, Solver]":
     from laegd.evaluation.certified import Certified
     from laegd.evaluation.gadsg import PlanConfig, random_belief
-    from laegd.solvers.exact import ExactSolver
 
     networks: dict[str, GADSG] = {}
     folders: dict[str, Path] = {}
@@ -197,7 +220,7 @@ def _sampled_solvers(
     chance = random_belief(sampling.applied_to(PlanConfig()) if settings is None else settings)
     solvers: dict[str, Solver] = {**networks, "random-belief": chance}
     if "gadsg" in networks:
-        solvers["certified"] = Certified(networks["gadsg"], ExactSolver(time_limit_s=time_limit_s))
+        solvers["certified"] = Certified(networks["gadsg"], limits.solver())
     return solvers
 
 

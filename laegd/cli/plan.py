@@ -13,7 +13,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 from laegd.cli.console import Infeasible, Interrupted, Preempted, progress_bar, say, tell
 from laegd.cli.methods import (
     AS_TRAINED,
-    OptionalFloat,
+    WITHOUT_LIMITS,
+    Limits,
     OptionalPath,
     Sampling,
     check_name,
@@ -39,10 +40,10 @@ def solve(
     out: OptionalPath = None,
     method: str = "exact",
     checkpoint: OptionalPath = None,
-    time_limit_s: OptionalFloat = None,
     certify: OptionalCertify = None,
     picture: OptionalPath = None,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+    limits: Annotated[Limits, OmitArgPrefixes] = WITHOUT_LIMITS,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
 ) -> None:
     """Plans one or several scenarios; each plan comes with its certified gap.
@@ -58,15 +59,15 @@ def solve(
         method: How to plan: re, ao, mcmf, mcmf-search, grlo, gdsg, gdsg-both, gadsg, gadsg-directed, random-belief,
             certified (exact, which asks gadsg where a proof takes long), exact or exact@SECONDS.
         checkpoint: Run folder or file of a learned method; default: the network that ships with laegd.
-        time_limit_s: Per instance, for exact and certified: the best plan until then, with its gap.
         certify: How long the gap of a plan is computed, for methods that prove nothing: none; quick (default), at most
             10 s and, for what a network plans, ten times the planning (half a second at least); or full.
         picture: Also draws the plan, as .png, .svg or .pdf; for several scenarios a folder of pictures.
         overwrite: Plans anew what the same command has planned before.
+        limits: Of exact and certified.
         sampling: Settings of learned methods and random-belief.
     """
     check_name(method, "--method")
-    _require_effects(method, time_limit_s, certify, sampling)
+    _require_effects(method, limits, certify, sampling)
     sources = Sources.of(scenarios)
     todo = tasks(sources, out, picture, [checkpoint])
     if picture is not None:
@@ -79,7 +80,7 @@ def solve(
     run = _Run(
         todo,
         method,
-        lambda: make_solvers([method], [checkpoint] if checkpoint else [], sampling, time_limit_s, "--method")[0],
+        lambda: make_solvers([method], [checkpoint] if checkpoint else [], sampling, limits, "--method")[0],
         certify or "quick",
         overwrite,
         alone=not (sources.many or sources.lists),
@@ -90,17 +91,21 @@ def solve(
         run.all(report)
 
 
-def _require_effects(method: str, time_limit_s: float | None, certify: str | None, sampling: Sampling) -> None:
+def _require_effects(method: str, limits: Limits, certify: str | None, sampling: Sampling) -> None:
     """Raises ValueError at the first option that the method does not heed."""
     proves = method in ("certified", "exact") or method.startswith("exact@")
+
+    def one(expected: str) -> str:
+        return f"Expected a method that heeds it, {expected}, got {method}. Leave that out."
+
+    limits.require_heeded(method in ("exact", "certified"), one("exact or certified"))
     heeded = {
-        "--time-limit-s": (time_limit_s is None or method in ("exact", "certified"), "exact or certified"),
         "--certify": (certify is None or not proves, "one that does not prove its gap itself"),
         "--seed": (sampling.seed == 0 or not is_model_free(method) or method == "re", "one that draws, such as re"),
     }
     for option, (sound, expected) in heeded.items():
         if not sound:
-            raise ValueError(f"{option}: Expected a method that heeds it, {expected}, got {method}. Leave that out.")
+            raise ValueError(f"{option}: {one(expected)}")
 
 
 @dataclass
@@ -181,7 +186,7 @@ class _Run:
         if not plan.feasible:
             return self._tell_infeasible(task, "no feasible plan found; it is not proved that there is none")
         if not task.quiet:
-            say(f"{task.name}: {_describe(instance, plan)}")
+            say(f"{task.name}: {_describe(instance, plan, self._devices(plan))}")
         self._draw(task, instance, plan)
 
     def _plan(self, instance: "Instance", report: Callable[[str], None]) -> "Plan":
@@ -190,6 +195,14 @@ class _Run:
         (plan,) = self.solver.solve([instance])
         report("certifying" if self.certify == "full" else "certifying, at most 10 s")
         return certified(instance, plan, self.certify)
+
+    def _devices(self, plan: "Plan") -> str:
+        """Names what a network has computed on; nothing where none has."""
+        if is_model_free(self.method) or (self.method == "certified" and not plan.model_seconds):
+            return ""
+        from laegd.training.devices import devices_in_use
+
+        return devices_in_use()
 
     def _origin(self, scenario: "Scenario") -> str:
         """Names scenario, method and settings: a plan of the same ones need not be made again."""
@@ -265,11 +278,12 @@ def _read(task: Task) -> "Scenario":
         raise ValueError(f"{task.name}: {error}") from error
 
 
-def _describe(instance: "Instance", plan: "Plan") -> str:
+def _describe(instance: "Instance", plan: "Plan", devices: str) -> str:
     local = int((plan.server < 0).sum())
     gap = "gap unknown" if plan.gap is None else f"certified gap {100 * plan.gap:.4f} %"
+    device = f" on {devices}" if devices else ""
     certifying = f", certified in {1e3 * plan.certify_seconds:.1f} ms" if plan.certify_seconds else ""
     return (
         f"cost {plan.cost:.6g}, {gap}, {instance.num_users - local} of {instance.num_users} users offload, "
-        f"planned in {1e3 * plan.seconds:.1f} ms{certifying}"
+        f"planned in {1e3 * plan.seconds:.1f} ms{device}{certifying}"
     )
