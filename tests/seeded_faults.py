@@ -67,7 +67,7 @@ FAULTS = [
     # models
     Fault("models/wiring.py", "server = user // users * servers + pair % servers", "server = pair % servers", "models/test_denoiser.py"),
     Fault("models/gat.py", "gate = wiring.masked(nn.sigmoid(mixed))", "gate = nn.sigmoid(mixed)", "models/test_denoiser.py"),
-    Fault("models/gat.py", "self._gather(to_servers, weight[..., self.num_heads :]", "self._gather(to_servers, weight[..., : self.num_heads]", "models/test_denoiser.py"),
+    Fault("models/gat.py", "self._gather(to_servers, weight[..., self.num_heads :]", "self._gather(to_servers, weight[..., : self.num_heads]", "models/test_gat.py models/test_denoiser.py"),
     Fault("models/denoiser.py", "plan = jnp.stack([2.0 * xt - 1.0, yt]", "plan = jnp.stack([2.0 * xt - 1.0, 0.0 * yt]", "models/test_denoiser.py"),
     # diffusion
     Fault("diffusion/schedules.py", "np.cumprod(1.0 - 2.0 * np.minimum(beta, 0.5))", "np.cumprod(1.0 - np.minimum(beta, 0.5))", "diffusion"),
@@ -85,8 +85,8 @@ FAULTS = [
     Fault("decoding/polish.py", "better = active & (changed.cost < plans.cost * (1.0 - LEAST_GAIN))", "better = active & (changed.cost < plans.cost * (1.0 + 1e-2))", "decoding"),
     # training
     Fault("training/batches.py", "visit = step % len(sizes), step // len(sizes)", "visit = step % len(sizes), step", "training/test_loop.py training/test_parallel.py"),
-    Fault("training/step.py", "(1.0 + state.step) / (10.0 + state.step)", "(10.0 + state.step) / (10.0 + state.step)", "training/test_loop.py"),
-    Fault("training/step.py", "gradients = jax.tree.map(lambda g: g / count, gradients)", "gradients = jax.tree.map(lambda g: g / jnp.sqrt(count), gradients)", "training/test_loop.py training/test_parallel.py"),
+    Fault("training/step.py", "(1.0 + state.step) / (10.0 + state.step)", "(10.0 + state.step) / (10.0 + state.step)", "training/test_step.py training/test_loop.py"),
+    Fault("training/step.py", "gradients = jax.tree.map(lambda g: g / count, gradients)", "gradients = jax.tree.map(lambda g: g / jnp.sqrt(count), gradients)", "training/test_step.py training/test_loop.py"),
     Fault("training/grlo.py", "return -jnp.log(jnp.clip(ratio, _SMALLEST_COST, LARGEST_RATIO))", "return jnp.log(jnp.clip(ratio, _SMALLEST_COST, LARGEST_RATIO))", "training/test_grlo.py"),
     Fault("training/parallel.py", "jax.random.fold_in(key, number)", "jax.random.fold_in(key, number // 2)", "training/test_parallel.py evaluation/test_gadsg.py"),
     Fault("training/meta.py", 'require(its_shape == shape, f"{item}{name}"', 'require(True, f"{item}{name}"', "training/test_loop.py training/test_model_file.py"),

@@ -601,6 +601,14 @@ BAD = {
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "re", "--time-limit-s", 3),
         "--time-limit-s: Expected a method that heeds it, exact or certified, got re. Leave that out",
     ),
+    "patience of one process": (
+        lambda b: ("train", "--config", b.config, "--workdir", b.out, "--stuck-after-s", 60),
+        "--stuck-after-s: Expected several processes, got one. Leave that out, or start them",
+    ),
+    "setting of another learner": (
+        lambda b: ("train", "--config", b.config, "--workdir", b.out, "--grlo.num-actions", 4),
+        "grlo.num_actions: Expected learner = 'grlo' with it, got 'diffusion'. Set that, or leave this out",
+    ),
     "memory limit of a method that takes none": (
         lambda b: ("solve", b.scenario, "--out", b.out, "--method", "mcmf", "--memory-limit-mib", 300),
         "--memory-limit-mib: Expected a method that heeds it, exact or certified, got mcmf. Leave that out",

@@ -67,9 +67,18 @@ def train(
     named = (*overrides(settings), *(() if seed is None else (f"training.seed={seed}",)))
     _require_once(set, named)
     join_cluster(cluster)
-    result = _train(load_config(config, (*set, *named)), workdir, data, cluster)
+    loaded = load_config(config, (*set, *named))
+    _require_grlo(loaded.learner, (*set, *named))
+    result = _train(loaded, workdir, data, cluster)
     best = f"best validation cost ratio {result.best_ratio:.4f} at step {result.best_step}"
     say(f"{workdir}: step {result.step}; {best}; computed on {devices_in_use()}")
+
+
+def _require_grlo(learner: str, given: tuple[str, ...]) -> None:
+    """Raises where a setting of GRLO is given to another learner, which would not heed it."""
+    key = next((override.partition("=")[0] for override in given if override.startswith("grlo.")), None)
+    if key is not None and learner != "grlo":
+        raise ValueError(f"{key}: Expected learner = 'grlo' with it, got {learner!r}. Set that, or leave this out.")
 
 
 def _require_once(given: tuple[str, ...], named: tuple[str, ...]) -> None:

@@ -100,6 +100,8 @@ def start(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> str 
     elif all(name in environment for name in _SLURM) and int(environment["SLURM_NTASKS"]) > 1:
         how, found = {"cluster_detection_method": "slurm"}, f"Slurm job {environment['SLURM_JOB_ID']}"
     else:
+        if cluster.stuck_after_s != ALONE_OR_SLURM.stuck_after_s:
+            raise ValueError("--stuck-after-s: Expected several processes, got one. Leave that out, or start them.")
         start_devices()
         return None
     # Our own handler, not JAX's, answers SIGTERM; our own watchdog, with a message, is to notice a lost process first.

@@ -198,6 +198,20 @@ def test_extreme_costs_give_finite_shares(scale):
     assert float(plan_cost(server, optimal_shares(server, idle), idle)[0, 0]) == 0.0
 
 
+def test_a_plan_that_breaks_a_constraint_costs_inf():
+    """Two users at one server: shares above 1 together, one below its floor, one that may not stay at home."""
+    ones = np.ones((1, 2, 1), dtype=np.float32)
+    floors = Problem(ones[..., 0], np.array([[True, False]]), ones > 0, ones, ones, 0.3 * ones)
+
+    def cost(server, share):
+        return float(plan_cost(np.array([[server]]), np.array([[share]], dtype=np.float32), floors)[0, 0])
+
+    assert cost([0, 0], [0.4, 0.6]) == pytest.approx(2 + 1 / 0.4 + 1 / 0.6, rel=1e-6)
+    assert cost([-1, 0], [0.0, 1.0]) == pytest.approx(1 + 1 + 1, rel=1e-6)
+    for server, share in (([0, 0], [0.7, 0.6]), ([0, 0], [0.2, 0.6]), ([0, -1], [1.0, 0.0])):
+        assert cost(server, share) == np.inf
+
+
 @pytest.mark.parametrize("settings", [OPTIMAL, MODEL], ids=["optimal", "model"])
 def test_decoding_is_idempotent(settings):
     """The belief that is sure of a decoded plan is decoded to that plan."""

@@ -35,6 +35,33 @@ def test_sampler_with_an_oracle_returns_the_clean_plan(steps, eta):
         np.testing.assert_allclose(drawn.share[:, number, step], SHARE, atol=1e-4)
 
 
+def opinionated(xt, yt, t, graph):
+    """Believes in what it sees: 0.88 for a bit that is set, 0.27 for one that is not."""
+    logits = jnp.where(xt > 0.5, 2.0, -1.0)
+    return jnp.stack([jnp.zeros_like(logits), logits], axis=-1), yt
+
+
+def test_a_jump_draws_from_the_posterior():
+    """From t = 200 to 100, by Bayes' rule over the chain's matrices, within 5 standard deviations of 40,000 bits."""
+    size = (200, 200)
+    config = SamplerConfig(2, share_first_half=False)
+    drawn = sample(opinionated, jax.random.split(jax.random.PRNGKey(3), (1, 1)), None, size, SCHEDULE, config)
+    before, after = (np.asarray(drawn.belief[0, 0, step]) > 0.5 for step in (0, 1))  # the bits, by what was believed
+    signal = np.asarray(SCHEDULE.bit_signal)
+
+    def chain(from_step, to_step):  # [x_from, x_to]; bits flip with the same chance either way
+        kept = (1 + signal[to_step] / signal[from_step]) / 2
+        return np.array([[kept, 1 - kept], [1 - kept, kept]])
+
+    for bit in (0, 1):
+        belief = 1 / (1 + np.exp(-(2.0 if bit else -1.0)))
+        joint = chain(0, 100) * chain(100, 200)[:, bit]  # [x_0, x_100] with x_200 = bit
+        expected = np.array([1 - belief, belief]) @ (joint[:, 1] / joint.sum(axis=1))
+        number = (before == bit).sum()
+        got = after[before == bit].mean()
+        assert abs(got - expected) < 5 * np.sqrt(expected * (1 - expected) / number)
+
+
 def blurred(xt, yt, t, graph):
     return jnp.stack([-xt, 0.3 * yt], axis=-1), 0.5 * yt
 

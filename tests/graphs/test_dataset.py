@@ -49,6 +49,18 @@ def test_labels_are_feasible_plans_with_their_cost_and_bound(made):
     np.testing.assert_allclose(data.lower_bound, data.cost, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "first, last", [(0, 3), (BLOCK - 2, BLOCK + 3), (BLOCK + 1, BLOCK + 4), (BLOCK, BLOCK + 20), (5, 5)]
+)
+def test_a_range_is_the_same_part_of_the_whole(made, first, last):
+    """Within a shard, within a later one, across two, and nothing."""
+    whole, parts = Dataset.open(made).read_all(), list(Dataset.open(made).read_range(first, last))
+    assert sum(map(len, parts)) == last - first
+    if parts:
+        np.testing.assert_array_equal(np.concatenate([part.cost for part in parts]), whole.cost[first:last])
+        np.testing.assert_array_equal(np.concatenate([part.server for part in parts]), whole.server[first:last])
+
+
 def test_shards_of_many_machines_are_the_unsharded_run_byte_for_byte(made, tmp_path):
     """Parts 2/2 and 1/2, made in this order, give the same files; the manifest comes with the last."""
     assert not generate(SMALL, tmp_path, shard=(2, 2))

@@ -95,6 +95,13 @@ def test_missing_edges_hold_the_data_sets_maxima(graph):
         assert np.all(edge_column(graph, name)[missing] == 0)
 
 
+def test_servers_have_no_features_of_tasks(graph):
+    """What only users have is 0 for servers, also after normalisation, and differs among users."""
+    for name in ("log_workload", "delay_weight"):
+        column = NODE_COLUMNS.index(name)
+        assert np.all(graph.server_features[..., column] == 0) and np.ptp(graph.user_features[..., column]) > 0
+
+
 def test_type_is_one_hot(graph, instances):
     """HAP, GS, AU and GU have one column each."""
     assert np.array_equal(graph.server_features[..., 0] == 1, instances.nodes.server_is_hap)

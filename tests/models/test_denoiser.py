@@ -274,6 +274,14 @@ def test_one_time_for_all_broadcasts(inputs):
     np.testing.assert_allclose(one, edge_values(same.graph, full), **TOLERANCE)
 
 
+@pytest.mark.parametrize("noised", ["xt", "yt"])
+def test_noisy_bits_and_shares_change_the_answer(inputs, noised):
+    """The network sees both of what it is to clean."""
+    model = Denoiser(CONFIGS["default"])
+    other = inputs._replace(**{noised: 1.0 - getattr(inputs, noised)})
+    assert np.abs(call(model, *inputs) - call(model, *other))[inputs.graph.edge_mask].max() > 1e-3
+
+
 def test_time_changes_the_answer(inputs):
     """The network sees how noisy its input is."""
     model = Denoiser(CONFIGS["default"])

@@ -272,6 +272,23 @@ def test_rounding_puts_each_user_where_it_is_cheapest():
         assert (actual == expected).all()
 
 
+def test_rounding_gives_a_server_to_one_column_alone():
+    """Of two sets of one server the larger is taken; a user of the other, who is better off at home, stays there."""
+    tried = 0
+    for instance in batch_of("gs3_gu7_au5", 5, 3):
+        costs, num_users = instance.costs, instance.num_users
+        alone = costs.transmit_cost + costs.execute_cost
+        dear = costs.usable & costs.local_allowed[:, None] & (alone > costs.local_cost[:, None])
+        for user, s in np.argwhere(dear)[:3]:
+            other = next(u for u in np.flatnonzero(costs.usable[:, s]) if u != user)
+            row = np.array([num_users + s, other, num_users + s, user])
+            columns = Columns(np.zeros(2), np.array([0, 2, 4]), row)
+            server = round_columns(costs, offload_edges(costs), columns, np.array([0.9, 0.8]))
+            assert server[other] == s and server[user] != s
+            tried += 1
+    assert tried > 3
+
+
 @pytest.mark.parametrize("max_nodes", [1, 5])
 def test_a_cut_search_still_certifies_its_bound(max_nodes):
     """With few sets kept, no listed column has a smaller reduced cost than the certificate."""
