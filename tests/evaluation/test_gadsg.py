@@ -98,6 +98,12 @@ def same(ours, theirs):
     )
 
 
+# What holds whatever is believed is tried by chance, which compiles in a second; of the network in the slow tests.
+chance_first = pytest.mark.parametrize(
+    "solver", [pytest.param("network", marks=pytest.mark.slow), "chance"], indirect=True, scope="module"
+)
+
+
 @pytest.fixture(scope="module", params=["network", "chance"])
 def solver(request):
     """The trained network, and chance in its place."""
@@ -126,6 +132,7 @@ def test_same_seed_same_plans_and_other_seeds_other_samples(solver, instances):
     assert not same(plain.solve(instances), plain.with_settings(seed=1).solve(instances))
 
 
+@chance_first
 def test_more_samples_never_cost_more(solver, instances):
     """The first 8 of 32 samples are the 8, so the best of 32 costs at most the best of 8."""
     eight, many = (
@@ -135,6 +142,7 @@ def test_more_samples_never_cost_more(solver, instances):
     assert (many <= eight * (1 + 1e-6)).all() and (many < eight).any()
 
 
+@chance_first
 def test_beliefs_of_every_step_make_plans_that_are_no_dearer(solver, instances):
     """The last step's candidates are among them; with few samples others are better now and then."""
     sampler = replace(solver.settings.sampler, noisy_copies=0)
@@ -144,6 +152,7 @@ def test_beliefs_of_every_step_make_plans_that_are_no_dearer(solver, instances):
     assert (every <= alone * (1 + 1e-6)).all() and (every < alone).any()
 
 
+@chance_first
 def test_noisy_copies_make_plans_that_are_no_dearer(solver, instances):
     """The candidates without copies are among them, shares too; with few samples others are better now and then."""
     decoding = replace(solver.settings.decode, allocation="model")
@@ -232,6 +241,7 @@ def test_plans_do_not_depend_on_how_many_programs_run_at_a_time(solver, instance
 
 
 @pytest.mark.skipif(not MAPS_HELD.exists(), reason="needs Linux")
+@pytest.mark.slow
 def test_any_number_of_scales_leaves_memory_maps(monkeypatch, tmp_path):
     """Each scale's programs hold some; XLA crashes where a process holds all that it may."""
 
@@ -255,6 +265,7 @@ def test_any_number_of_scales_leaves_memory_maps(monkeypatch, tmp_path):
     assert solve(3) == cost
 
 
+@chance_first
 def test_user_that_nobody_can_serve_is_named(solver):
     """Out of reach and too slow at home: no plan, by name, and the other instances are not disturbed."""
     lost = user("lost", x_m=5000.0, capacity_flops=1e9)  # 4 s at home against 2 s
@@ -396,6 +407,7 @@ def test_networks_with_more_edges_than_memory_holds_are_refused(network, instanc
         network.solve(instances)
 
 
+@chance_first
 def test_samples_of_large_networks_are_drawn_in_several_calls(solver, instances, monkeypatch):
     """Where samples share no call of the network, plans are those of all samples at once."""
     sampler = replace(solver.settings.sampler, share_first_half=False)

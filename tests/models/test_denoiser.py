@@ -50,6 +50,17 @@ def inputs() -> Inputs:
     return make_inputs()
 
 
+# Both encoders as they are trained by default; the other forms in the slow tests.
+default_first = pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(config, id=name, marks=() if name in ("default", "gdsg-both-mean") else pytest.mark.slow)
+        for name, config in CONFIGS.items()
+    ],
+    indirect=True,
+)
+
+
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
 def model(request) -> Denoiser:
     return Denoiser(request.param)
@@ -186,6 +197,7 @@ def test_compiled_equals_uncompiled(inputs):
         np.testing.assert_allclose(call(model, *arguments), np.concatenate([logits, eps[..., None]], -1), **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_reading_grows_with_the_layers_and_no_faster(inputs):
     """Each layer more, of a gradient too, reads as much memory more as the layer before it did."""
 
@@ -209,6 +221,7 @@ def test_sparse_initialises_the_same_parameters(inputs):
     jax.tree.map(np.testing.assert_array_equal, dense, jax.jit(model.init)(jax.random.key(0), *arguments))
 
 
+@default_first
 @pytest.mark.parametrize("spare", [0, 200])
 def test_a_list_of_edges_gives_what_all_pairs_give(model, inputs, spare):
     """Both forms of a batch of one scale are one function, however long the list is; gradients too."""
@@ -238,6 +251,7 @@ def test_a_list_has_room_for_all_edges_and_is_left_where_nearly_all_pairs_are_ed
     assert all(lengths[number] is None for number in range(44, 49))
 
 
+@default_first
 def test_padding_of_the_sparse_form_changes_no_real_output(model, inputs):
     """Any budget gives the same real outputs, and 0 on padding edges."""
     *values, graph = sparse_arguments(inputs)
@@ -303,6 +317,7 @@ def test_servers_pass_on_their_users_only_in_both_directions(inputs, directed, l
     assert listens or difference[:, 1:].max() == 0
 
 
+@default_first
 @pytest.mark.parametrize("isolated", ["user", "server", "all"])
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_nodes_without_edges_keep_values_and_gradients_finite(model, inputs, isolated, form):
@@ -321,6 +336,7 @@ def test_nodes_without_edges_keep_values_and_gradients_finite(model, inputs, iso
     assert (float(value) > 0) == (isolated != "all")
 
 
+@default_first
 @pytest.mark.parametrize("scale", ["gs2_gu0_au0", "gs0_gu3_au2"])
 def test_networks_without_users_or_ground_servers_pass(model, scale):
     """No users give no edges; the HAP alone is one server."""

@@ -165,6 +165,7 @@ def test_errors_of_the_program_are_raised(folder, error):
         kept(wrong, "settings")(np.ones(3, np.float32))
 
 
+@pytest.mark.slow
 def test_programs_of_planning_are_kept_and_would_be_on_accelerators(folder, monkeypatch):
     """Sampler and decoder, with local search; JAX refuses to export what another version may not know."""
     export = jax.export.export
