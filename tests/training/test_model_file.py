@@ -16,7 +16,7 @@ from laegd.graphs.encode import Normalisation, encode
 from laegd.models.denoiser import ModelConfig
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.generator import Scale, ScenarioConfig, draw
-from laegd.training.meta import params_of
+from laegd.training.meta import check_arrays, params_of
 from laegd.training.model_file import default_path, read_model
 from laegd.training.step import create_state
 
@@ -68,6 +68,24 @@ def test_expected_shapes_are_those_of_a_new_network(config):
     graph = encode(batch, Normalisation.fit([batch]))
     new = jax.eval_shape(lambda: create_state(config, graph).params)
     assert params_of(config) == new
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        ({"a": {"b": np.zeros((2, 3))}}, r"params\['a'\]\['b'\]: Expected shape \(3, 2\), got \(2, 3\)\. The network"),
+        ({"a": {"b": np.zeros((3, 2), np.float32)}}, r"params\['a'\]\['b'\]: Expected type .*float64.*float32"),
+        ({"a": {"c": np.zeros((3, 2))}}, r"params\['a'\]\['b'\]: Expected shape \(3, 2\), got "),
+        ({"a": {"b": np.zeros((3, 2)), "c": np.zeros(1)}}, r"params\['a'\]\['c'\]: Expected shape .*, got \(1,\)"),
+    ],
+    ids=["shape", "type", "name", "more"],
+)
+def test_arrays_of_another_network_are_named(theirs, message):
+    """The first that differs."""
+    ours = {"a": {"b": np.zeros((3, 2))}}
+    check_arrays("params", ours, ours)
+    with pytest.raises(ValueError, match=message):
+        check_arrays("params", ours, theirs)
 
 
 def test_evaluate_and_sweep_take_a_file_where_they_take_a_run(run, packed, tmp_path, capsys):

@@ -4,10 +4,11 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from laegd.training import parallel
-from laegd.training.parallel import MAPS_HELD, forget_programs_near_limit, num_lanes, side_by_side
+from laegd.training.parallel import MAPS_HELD, example_keys, forget_programs_near_limit, num_lanes, side_by_side
 
 WAIT_S = 60
 
@@ -21,6 +22,14 @@ def test_items_are_worked_at_together_and_come_back_in_order():
         return item * item
 
     assert side_by_side(work, range(6), 3) == [0, 1, 4, 9, 16, 25]
+
+
+def test_every_example_has_a_key_of_its_own_that_depends_on_its_number_alone():
+    """The same number gives the same key in any batch; no two numbers share one."""
+    key = jax.random.PRNGKey(0)
+    keys = np.asarray(example_keys(key, jnp.arange(50)))
+    assert len({tuple(one) for one in keys.tolist()}) == 50
+    np.testing.assert_array_equal(example_keys(key, jnp.array([7, 30])), keys[[7, 30]])
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
