@@ -13,9 +13,9 @@ from laegd.cli.methods import (
     AS_TRAINED,
     METHODS,
     WITHOUT_LIMITS,
-    Limits,
     OptionalName,
     OptionalNames,
+    ProofLimits,
     Sampling,
     is_model_free,
     load_network,
@@ -52,7 +52,7 @@ def evaluate(
     examples: int = NUM_EXAMPLES,
     workers: int = 1,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
-    limits: Annotated[Limits, OmitArgPrefixes] = WITHOUT_LIMITS,
+    limits: Annotated[ProofLimits, OmitArgPrefixes] = WITHOUT_LIMITS,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
@@ -146,7 +146,7 @@ def sweep(
     reference: OptionalName = None,
     workers: int = 1,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
-    limits: Annotated[Limits, OmitArgPrefixes] = WITHOUT_LIMITS,
+    limits: Annotated[ProofLimits, OmitArgPrefixes] = WITHOUT_LIMITS,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
     cluster: Annotated[Cluster, OmitArgPrefixes] = ALONE_OR_SLURM,
 ) -> None:
@@ -221,7 +221,7 @@ def _open_test_sets(folders: Sequence[Path]) -> "list[TestSet]":
     return test_sets
 
 
-def _model_free(methods: str | None, sampling: Sampling, limits: Limits) -> "list[Model]":
+def _model_free(methods: str | None, sampling: Sampling, limits: ProofLimits) -> "list[Model]":
     from laegd.evaluation.sweep import Model
 
     names = [] if methods is None else split_names(methods)

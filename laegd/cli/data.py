@@ -30,10 +30,10 @@ def generate(
     workers: int = 0,
     config: OptionalPath = None,
 ) -> None:
-    """Draws networks, or takes one's own, and labels them: a data set.
+    """Makes a labelled data set of networks that it draws, or of one's own.
 
     Args:
-        out: Folder of the data set; an interrupted run goes on there.
+        out: Folder of the data set. The same command continues an interrupted run.
         scale: Numbers of ground servers, ground users and aerial users, such as gs3_gu7_au5.
         count: Number of instances.
         scenarios: Networks of one's own instead of drawn ones: a folder of scenarios, or a list of them, *.jsonl.
@@ -52,10 +52,10 @@ def generate(
     part = _parse_shard(shard)
     source: Source
     if scenarios is None:
-        for name, value, example in (("--scale", scale, "gs3_gu7_au5"), ("--count", count, "2000")):
-            if value is None:
-                raise ValueError(f"{name}: Expected a value, or --scenarios, got neither. Use e.g. {name} {example}.")
-        assert scale is not None and count is not None
+        if scale is None:
+            raise ValueError("--scale: Expected a value, or --scenarios, got neither. Use e.g. --scale gs3_gu7_au5.")
+        if count is None:
+            raise ValueError("--count: Expected a value, or --scenarios, got neither. Use e.g. --count 2000.")
         settings = {"scenario": load_scenario_config(config)} if config else {}
         source = Recipe(scale, count, seed, labels, **settings)
         what = scale

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from laegd.cli.methods import Limits, Sampling, is_model_free
+from laegd.cli.methods import ProofLimits, Sampling, is_model_free
 
 
-def require_effects(methods: Sequence[str], networks: bool, sampling: Sampling, limits: Limits, workers: int) -> None:
+def require_effects(
+    methods: Sequence[str], networks: bool, sampling: Sampling, limits: ProofLimits, workers: int
+) -> None:
     """Raises ValueError at the first option of a comparison that none of its methods heeds.
 
     Args:

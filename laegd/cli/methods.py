@@ -64,7 +64,7 @@ AS_TRAINED = Sampling()
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProofLimits:
     """Of proofs: at one of them the best plan is the answer, with its gap."""
 
     time_limit_s: OptionalFloat = None
@@ -90,7 +90,7 @@ class Limits:
                 raise ValueError(f"{option}: {expected}")
 
 
-WITHOUT_LIMITS = Limits()
+WITHOUT_LIMITS = ProofLimits()
 
 
 def split_names(text: str, option: str = "--methods") -> list[str]:
@@ -128,7 +128,9 @@ def is_model_free(name: str) -> bool:
     return name not in (*LEARNED, "random-belief", "certified")
 
 
-def make_model_free(name: str, seed: int = 0, limits: Limits = WITHOUT_LIMITS, option: str = "--methods") -> "Solver":
+def make_model_free(
+    name: str, seed: int = 0, limits: ProofLimits = WITHOUT_LIMITS, option: str = "--methods"
+) -> "Solver":
     """Builds a solver that needs no network."""
     match name:
         case "re":
@@ -155,7 +157,7 @@ def make_solvers(
     names: Sequence[str] | None,
     checkpoints: Sequence[Path],
     sampling: Sampling,
-    limits: Limits = WITHOUT_LIMITS,
+    limits: ProofLimits = WITHOUT_LIMITS,
     option: str = "--methods",
 ) -> "list[Solver]":
     """Builds the named solvers; a network is loaded once. None: all that the given runs allow.
@@ -202,7 +204,7 @@ def load_network(run: Path, sampling: Sampling) -> "GADSG":
     return replace(network, settings=sampling.applied_to(network.settings))
 
 
-def _sampled_solvers(checkpoints: Sequence[Path], sampling: Sampling, limits: Limits) -> "dict[str, Solver]":
+def _sampled_solvers(checkpoints: Sequence[Path], sampling: Sampling, limits: ProofLimits) -> "dict[str, Solver]":
     from laegd.evaluation.certified import Certified
     from laegd.evaluation.gadsg import PlanConfig, random_belief
 

@@ -14,8 +14,8 @@ from laegd.cli.console import Infeasible, Interrupted, Preempted, progress_bar, 
 from laegd.cli.methods import (
     AS_TRAINED,
     WITHOUT_LIMITS,
-    Limits,
     OptionalPath,
+    ProofLimits,
     Sampling,
     check_name,
     is_model_free,
@@ -43,7 +43,7 @@ def solve(
     certify: OptionalCertify = None,
     picture: OptionalPath = None,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,
-    limits: Annotated[Limits, OmitArgPrefixes] = WITHOUT_LIMITS,
+    limits: Annotated[ProofLimits, OmitArgPrefixes] = WITHOUT_LIMITS,
     sampling: Annotated[Sampling, OmitArgPrefixes] = AS_TRAINED,
 ) -> None:
     """Plans one or several scenarios; each plan comes with its certified gap.
@@ -91,7 +91,7 @@ def solve(
         run.all(report)
 
 
-def _require_effects(method: str, limits: Limits, certify: str | None, sampling: Sampling) -> None:
+def _require_effects(method: str, limits: ProofLimits, certify: str | None, sampling: Sampling) -> None:
     """Raises ValueError at the first option that the method does not heed."""
     proves = method in ("certified", "exact") or method.startswith("exact@")
 

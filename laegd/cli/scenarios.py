@@ -69,7 +69,6 @@ class Sources(NamedTuple):
 
 def read_scenarios(named: Path) -> "dict[str, Scenario]":
     """Returns the scenarios of a folder, a list or a file, by name; raises ValueError that names all that are bad."""
-    from laegd.scenario.files import read_file
     from laegd.scenario.scenario import Scenario
 
     sources = Sources.of([named])
@@ -83,12 +82,11 @@ def read_scenarios(named: Path) -> "dict[str, Scenario]":
             bad.append(f"{name}: {error}")
 
     for path in sources.files:
-        read(path.name, lambda path=path: read_file(path, "a readable scenario file", "Check the path."))
+        read(path.name, lambda path=path: _content(path))
     for path in sources.lists:
         with _opened(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    read(f"line {number}", lambda line=line: line)
+            for number, line in _numbered(lines):
+                read(f"line {number}", lambda line=line: line)
     if bad:
         told = " | ".join(bad[:_BAD_SHOWN]) + (f" | and {len(bad) - _BAD_SHOWN} more." if bad[_BAD_SHOWN:] else "")
         raise ValueError(f"{named}: {len(bad)} of {len(bad) + len(found)} scenarios cannot be used: {told}")
@@ -131,7 +129,18 @@ def _count(path: Path) -> int:
     if path == STDIN:
         return 0
     with _opened(path) as lines:
-        return sum(1 for line in lines if line.strip())
+        return sum(1 for _ in _numbered(lines))
+
+
+def _numbered(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines that hold something, with their numbers from 1."""
+    return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _content(path: Path) -> bytes:
+    from laegd.scenario.files import read_file
+
+    return read_file(path, "a readable scenario file", "Check the path.")
 
 
 @contextmanager
@@ -164,11 +173,7 @@ class Tasks(NamedTuple):
             yield from _of_list(path, self.targets[i] if self.targets else None)
 
     def _of_file(self, path: Path, target: Path, picture: Path | None) -> Task:
-        from laegd.scenario.files import read_file
         from laegd.scenario.outputs import write_output
-
-        def read() -> bytes:
-            return read_file(path, "a readable scenario file", "Check the path.")
 
         def finished(origin: str) -> bytes | None:
             try:
@@ -182,7 +187,7 @@ class Tasks(NamedTuple):
                 write_output(target, content)
 
         name = path.name if self.sources.many or path.exists() else str(path)
-        return Task(name, read, finished, write, picture)
+        return Task(name, lambda: _content(path), finished, write, picture)
 
 
 def _of_list(path: Path, target: Path | None) -> Iterator[Task]:
@@ -191,9 +196,8 @@ def _of_list(path: Path, target: Path | None) -> Iterator[Task]:
         lines = stack.enter_context(_opened(path))
         answers = None if target is None else stack.enter_context(_Answers.begun(target))
         finished, write = (lambda _: None, _print) if answers is None else (answers.kept.get, answers.add)
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield Task(f"{name}, line {number}", lambda line=line: line, finished, write, quiet=target is None)
+        for number, line in _numbered(lines):
+            yield Task(f"{name}, line {number}", lambda line=line: line, finished, write, quiet=target is None)
         if answers is not None:
             answers.finish()
 

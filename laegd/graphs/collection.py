@@ -1,14 +1,14 @@
 """Networks of one's own as a data set: grouped, so that those of a shard have one size, channel and chip."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from laegd.graphs.manifest import OwnShardEntry
+from laegd.graphs.manifest import OWN_FORMAT, OwnShardEntry, common_scale
 from laegd.graphs.shard_file import Sizes
 from laegd.graphs.shards import BLOCK, MAX_BLOCK_PAIRS, LabelMethod, shard_name
 from laegd.problem.instance import Instance
@@ -69,8 +69,24 @@ class Collection:
         nodes = Nodes(*map(np.stack, zip(*(nodes_of(scenario) for _, scenario in named), strict=True)))
         return ScenarioBatch(one.channel, one.chip_energy_factor, nodes), 0
 
-    def entry(self, block: int, sha256: str) -> OwnShardEntry:
-        """Returns a shard as the manifest names it."""
+    def settings(self) -> list[Any]:
+        """Returns channel and chip energy factor of each shard, as JSON values."""
+        ones = [named[0][1] for named in self.blocks]
+        return [[msgspec.to_builtins(one.channel), one.chip_energy_factor] for one in ones]
+
+    def manifest(self, shards: Sequence[tuple[int, str]], networks: str) -> dict[str, Any]:
+        """Returns the manifest of networks of one's own without versions."""
+        entries = [self._entry(block, sha256) for block, (_, sha256) in enumerate(shards)]
+        return {
+            "format": OWN_FORMAT,
+            "scale": common_scale(entries),
+            "count": sum(entry.count for entry in entries),
+            "labels": self.labels,
+            "networks": networks,
+            "shards": msgspec.to_builtins(entries),
+        }
+
+    def _entry(self, block: int, sha256: str) -> OwnShardEntry:
         names, scenarios = zip(*self.blocks[block], strict=True)
         one = scenarios[0]
         num_haps = sum(server.type == "HAP" for server in one.servers)
@@ -85,10 +101,6 @@ class Collection:
             names=names,
             sha256=sha256,
         )
-
-    def digest(self) -> str:
-        """Returns the SHA-256 of all networks, in hexadecimal; names and labels do not count."""
-        return hashlib.sha256("".join(map(self._digest, range(self.num_blocks))).encode()).hexdigest()
 
     def _digest(self, block: int) -> str:
         scenarios, _ = self.networks(block)

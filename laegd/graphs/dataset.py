@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
 from laegd.graphs.collection import Collection
-from laegd.graphs.manifest import OWN_FORMAT, Manifest, OwnManifest, common_scale
+from laegd.graphs.manifest import Manifest, OwnManifest
 from laegd.graphs.processes import spread
 from laegd.graphs.shard_file import DATASET_FORMAT, read_arrays, read_bytes
 from laegd.graphs.shards import BLOCK, LabelMethod, Recipe, Source, check_shard, draw_feasible, make_block, shard_name
 from laegd.problem.instance import InstanceBatch
 from laegd.scenario.files import clear_unfinished, read_file, require_writable, write_atomically
-from laegd.scenario.scenario import Nodes, Scenario, ScenarioBatch, decode_json, require, settings_to_dict
+from laegd.scenario.scenario import Nodes, Scenario, ScenarioBatch, decode_json, require
 
 __all__ = ["BLOCK", "Collection", "Dataset", "Labelled", "Recipe", "Source", "draw_feasible", "generate", "shard_name"]
 
@@ -104,50 +102,17 @@ def _make_blocks(source: Source, blocks: Sequence[int], workers: int) -> Iterato
 
 
 def _write_manifest(source: Source, folder: Path) -> None:
-    if isinstance(source, Collection):
-        manifest = _own_manifest(source, folder)
-    else:
-        assert isinstance(source, Recipe)
-        manifest = _drawn_manifest(source, folder)
-    manifest["versions"] = {name: version(name) for name in ("laegd", "numpy", "scipy", "highspy", "networkx")}
-    manifest["shards"] = manifest.pop("shards")  # the longest comes last
-    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
-
-
-def _drawn_manifest(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    settings, shards = settings_to_dict(recipe), []
-    networks = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for block in range(recipe.num_blocks):
+    shards, networks = [], hashlib.sha256(json.dumps(source.settings(), sort_keys=True).encode())
+    for block in range(source.num_blocks):
         path = folder / shard_name(block)
-        redrawn, nodes = check_shard(path, recipe, block)
+        redrawn, nodes = check_shard(path, source, block)
         for values in nodes:
             networks.update(values.tobytes())
-        digest = hashlib.sha256(read_bytes(path)).hexdigest()
-        shards.append({"file": path.name, "count": recipe.block_count(block), "redrawn": redrawn, "sha256": digest})
-    return {
-        "format": DATASET_FORMAT,
-        **{key: settings[key] for key in ("scale", "count", "seed", "labels")},
-        "redrawn": sum(entry["redrawn"] for entry in shards),
-        "networks": networks.hexdigest(),
-        "scenario": settings["scenario"],
-        "shards": shards,
-    }
-
-
-def _own_manifest(collection: Collection, folder: Path) -> dict[str, Any]:
-    shards = []
-    for block in range(collection.num_blocks):
-        path = folder / shard_name(block)
-        check_shard(path, collection, block)
-        shards.append(collection.entry(block, hashlib.sha256(read_bytes(path)).hexdigest()))
-    return {
-        "format": OWN_FORMAT,
-        "scale": common_scale(shards),
-        "count": sum(entry.count for entry in shards),
-        "labels": collection.labels,
-        "networks": collection.digest(),
-        "shards": msgspec.to_builtins(shards),
-    }
+        shards.append((redrawn, hashlib.sha256(read_bytes(path)).hexdigest()))
+    manifest = source.manifest(shards, networks.hexdigest())
+    versions = {name: version(name) for name in ("laegd", "numpy", "scipy", "highspy", "networkx")}
+    manifest |= {"versions": versions, "shards": manifest.pop("shards")}  # the longest comes last
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
 
 
 @dataclass(frozen=True)

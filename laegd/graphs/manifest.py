@@ -16,28 +16,37 @@ MIXED = "mixed scales"
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A shard as the manifest names it."""
-
+class _Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     count: int
-    redrawn: int
     sha256: Sha256
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag=DATASET_FORMAT):
-    """Of a drawn data set."""
+class ShardEntry(_Shard, frozen=True, kw_only=True):
+    """A shard of drawn networks as the manifest names it."""
+
+    redrawn: int
+
+
+class _Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What both kinds tell."""
 
     scale: str
+    """Of all networks; `mixed scales` where they have several."""
     count: int
-    seed: int
     labels: LabelMethod
+    networks: Sha256
+    """SHA-256 of the networks and what they were made from; unlike those of the shards the same on every machine."""
+    versions: dict[str, str]
+
+
+class Manifest(_Common, frozen=True, kw_only=True, tag_field="format", tag=DATASET_FORMAT):
+    """Of a drawn data set."""
+
+    seed: int
     redrawn: int
     """Instances without a feasible plan that were drawn again, in whole blocks."""
-    networks: Sha256
-    """SHA-256 of the recipe and the networks drawn; unlike those of the shards it is the same on every machine."""
     scenario: ScenarioConfig
-    versions: dict[str, str]
     shards: tuple[ShardEntry, ...]
 
     @property
@@ -56,34 +65,24 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     def check(self) -> None:
         """Raises unless the shards are such as `generate` makes."""
         _check_count(self)
-        assert self.recipe, "or its settings are refused"
+        self.recipe  # noqa: B018  # raises where a setting is bad
         _check_files(self.shards)
 
 
-class OwnShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OwnShardEntry(_Shard, frozen=True, kw_only=True):
     """A shard of networks of one's own: they have scale, number of HAPs, channel and chip in common."""
 
-    file: str
-    count: int
     scale: str
     num_haps: int
     channel: Channel
     chip_energy_factor: float
     names: tuple[str, ...]
     """What the networks were called, in order: files, or lines of a list."""
-    sha256: Sha256
 
 
-class OwnManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag=OWN_FORMAT):
+class OwnManifest(_Common, frozen=True, kw_only=True, tag_field="format", tag=OWN_FORMAT):
     """Of networks of one's own."""
 
-    scale: str
-    """Of all networks; `mixed scales` where they have several."""
-    count: int
-    labels: LabelMethod
-    networks: Sha256
-    """SHA-256 of the networks; unlike those of the shards it is the same on every machine."""
-    versions: dict[str, str]
     shards: tuple[OwnShardEntry, ...]
 
     @property

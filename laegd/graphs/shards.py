@@ -7,6 +7,7 @@ the last bit too). A block is one shard file and tells what it is.
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -55,6 +56,14 @@ class Source(Protocol):
         """Returns a shard's networks, and how many were drawn again because they had no feasible plan."""
         ...
 
+    def settings(self) -> Any:
+        """Returns what all networks were made from, as JSON values; the hash of the networks begins with it."""
+        ...
+
+    def manifest(self, shards: Sequence[tuple[int, str]], networks: str) -> dict[str, Any]:
+        """Returns the manifest without versions: of each shard's redrawn instances and SHA-256, and the networks'."""
+        ...
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -91,7 +100,7 @@ class Recipe:
 
     def identity(self, block: int) -> dict[str, Any]:
         """Returns what a whole block depends on beside its number: everything but the count."""
-        return {key: value for key, value in settings_to_dict(self).items() if key != "count"}
+        return {key: value for key, value in self.settings().items() if key != "count"}
 
     def networks(self, block: int) -> tuple[ScenarioBatch, int]:
         """Draws a block's networks; returns them and the number of redrawn ones."""
@@ -99,6 +108,25 @@ class Recipe:
         # A whole block is drawn even where fewer are asked for: a longer data set begins with the shorter one.
         scenarios, redrawn = draw_feasible(self.scenario, Scale.parse(self.scale), BLOCK, rng)
         return scenarios[: self.block_count(block)], redrawn
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the recipe as JSON values."""
+        return settings_to_dict(self)
+
+    def manifest(self, shards: Sequence[tuple[int, str]], networks: str) -> dict[str, Any]:
+        """Returns the manifest of a drawn data set without versions."""
+        settings = self.settings()
+        return {
+            "format": DATASET_FORMAT,
+            **{key: settings[key] for key in ("scale", "count", "seed", "labels")},
+            "redrawn": sum(redrawn for redrawn, _ in shards),
+            "networks": networks,
+            "scenario": settings["scenario"],
+            "shards": [
+                {"file": shard_name(block), "count": self.block_count(block), "redrawn": redrawn, "sha256": sha256}
+                for block, (redrawn, sha256) in enumerate(shards)
+            ],
+        }
 
 
 def _label(method: LabelMethod, instances: InstanceBatch) -> list[Plan] | None:

@@ -82,7 +82,7 @@ def _traced(path: Path, program: Any, arguments: tuple[Any, ...], options: dict[
     """Traces a program and writes it; returns it as it is where JAX cannot export it, as what calls Python."""
     try:
         exported = jax.export.export(program)(*arguments)
-    except NotImplementedError:  # by export; if by the program itself, running it raises this again
+    except NotImplementedError:  # JAX cannot export it; an error of the program's own comes again when it runs
         return program
     content = bytes(exported.serialize())
     with suppress(ValueError):  # without a place for it the next process traces again

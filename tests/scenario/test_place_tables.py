@@ -230,7 +230,7 @@ def test_a_bad_distance_is_refused(within_m):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_refused_not_waited_for(tmp_path):
-    """Nobody writes into it."""
+    """A named pipe without a writer would be waited for without end."""
     os.mkfifo(tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"a\.csv: Expected a CSV file, got: a pipe or a device"):
         read_places(tmp_path / "a.csv", {})

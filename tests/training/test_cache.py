@@ -10,6 +10,7 @@ import zlib
 import jax
 import numpy as np
 import pytest
+from checks import missing
 from jax.experimental.compilation_cache import compilation_cache
 
 import laegd
@@ -197,7 +198,7 @@ def test_a_damaged_entry_of_jax_is_made_again(cache_folder, damage):
 def test_files_that_others_left_are_not_used(cache_folder):
     """From a time when they could write there."""
     if os.geteuid() != 0:
-        pytest.skip("gives files away, which only root can")
+        missing("ROOT", "gives files away, which only root can")
     names = ("x-cache", "y.traced", "other")
     for name in names:
         (cache_folder / name).write_bytes(b"planted")
