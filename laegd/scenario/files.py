@@ -119,15 +119,18 @@ def read_file(path: Path, expected: str, remedy: str, max_bytes: int = MAX_BYTES
     Raises:
         ValueError: It cannot be read, is no regular file, or is larger.
     """
+    reason = f"more than {max_bytes / 1e6:g} MB"
     try:
         with open(os.open(path, os.O_RDONLY | _BINARY | _AT_ONCE), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 reason = "a pipe or a device"
-            elif found.st_size > max_bytes or len(content := file.read(max_bytes + 1)) > max_bytes:
-                reason = f"more than {max_bytes / 1e6:g} MB"
-            else:
-                return content
+            elif found.st_size <= max_bytes:
+                content = file.read(found.st_size + 1)  # Python takes that much memory at once
+                if len(content) > found.st_size:  # it grows, or is one of those of /proc
+                    content += file.read(max_bytes + 1 - len(content))
+                if len(content) <= max_bytes:
+                    return content
     except OSError as error:
         reason = error.strerror
         raise ValueError(f"{path}: Expected {expected}, got: {reason}. {remedy}") from error

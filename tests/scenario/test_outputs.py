@@ -6,7 +6,9 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -204,6 +206,26 @@ def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path):
     check_outputs({"--out": tmp_path / "other.json"})
     assert {path.name for path in tmp_path.iterdir()} == kept
     clear_unfinished(tmp_path / "none")
+
+
+def test_reading_a_small_file_takes_little_memory(tmp_path):
+    """The most that is allowed is not taken in advance: where memory is limited, that is refused."""
+    (tmp_path / "file").write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert read_file(tmp_path / "file", "text", "") == b"12345"
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+def test_a_file_without_a_size_is_read_whole():
+    """Those of /proc say that they hold nothing."""
+    assert read_file(Path("/proc/self/status"), "text", "").startswith(b"Name:")
+    with pytest.raises(ValueError, match="more than 1e-05 MB"):
+        read_file(Path("/proc/self/status"), "text", "", max_bytes=10)
 
 
 def test_regular_files_of_a_bounded_size_are_read(tmp_path):
